@@ -1,0 +1,92 @@
+"""Every error this project raises on purpose.
+
+The tree (each class also inherits the built-in it stands for)::
+
+    SearchEnvError
+    ├── ConfigError (ValueError)           a setting, flag or config key is wrong
+    ├── DatasetError (ValueError)          a question set or corpus is missing or malformed
+    ├── ModelError (ValueError)            a model folder cannot be used
+    ├── MissingDependencyError (ImportError)  an optional package is not installed
+    ├── RetrieverError (RuntimeError)
+    │   ├── RetrieverIndexError            an index cannot be built or opened
+    │   └── RetrieverUnavailable           the retriever failed for good; never a reward, never an observation
+    └── RunError (RuntimeError)            a run folder cannot be used or resumed
+
+A message says what was given, what is allowed and what to type next. The command
+line prints it without a traceback and exits with 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "DatasetError",
+    "MissingDependencyError",
+    "ModelError",
+    "RetrieverError",
+    "RetrieverIndexError",
+    "RetrieverUnavailable",
+    "RunError",
+    "SearchEnvError",
+    "unknown_name",
+]
+
+
+class SearchEnvError(Exception):
+    """Base of every error raised on purpose; its text is meant for the user."""
+
+
+class ConfigError(SearchEnvError, ValueError):
+    """A setting, a flag or a key of a config file is wrong."""
+
+
+class DatasetError(SearchEnvError, ValueError):
+    """A question set or corpus is missing or malformed; names file and line."""
+
+
+class ModelError(SearchEnvError, ValueError):
+    """A model folder or id cannot be used."""
+
+
+class MissingDependencyError(SearchEnvError, ImportError):
+    """An optional package is not installed; the text holds the command that installs it."""
+
+
+class RetrieverError(SearchEnvError, RuntimeError):
+    """The retriever cannot do what was asked."""
+
+
+class RetrieverIndexError(RetrieverError):
+    """An index cannot be built or opened."""
+
+
+class RetrieverUnavailable(RetrieverError):
+    """The retriever failed for good.
+
+    An episode that meets it is invalid: masked in learning, not scored, run again.
+    It is never turned into an observation and never into a reward of 0.
+    """
+
+
+class RunError(SearchEnvError, RuntimeError):
+    """A run folder cannot be used or resumed."""
+
+
+def unknown_name(what: str, given: str, allowed: Iterable[str]) -> str:
+    """Word the message for a name that is not in a set of names.
+
+    Args:
+        what: The kind of thing, for example ``"dialect"``.
+        given: What the user wrote.
+        allowed: Every name that exists.
+
+    Returns:
+        One sentence with the given name, the closest match and all allowed names.
+    """
+    names = sorted(map(str, allowed))
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {what} {given!r}.{hint} Known: {', '.join(names)}."

@@ -1,0 +1,169 @@
+"""The vocabulary of the project; read this file first.
+
+Everything here is frozen and holds text and plain numbers only: tokens belong to
+``search_agents``. A `Transcript` is the text of one episode; rewards, metrics and
+format rules judge it and see the model's own words apart from the documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Action",
+    "ActionKind",
+    "Document",
+    "FormatVerdict",
+    "Hit",
+    "Prompt",
+    "Question",
+    "StopReason",
+    "Transcript",
+    "Turn",
+]
+
+
+class ActionKind(StrEnum):
+    """What a segment of the model's text asks the environment to do."""
+
+    SEARCH = "search"
+    ANSWER = "answer"
+    MALFORMED = "malformed"
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    ANSWERED = "answered"
+    """The agent gave an answer: terminated."""
+    MALFORMED = "malformed"
+    """The dialect ends an episode at a malformed segment: terminated."""
+    MAX_SEARCHES = "max_searches"
+    """One search more than the budget was asked for: truncated."""
+    MAX_TURNS = "max_turns"
+    """The budget of segments is spent: truncated."""
+    MAX_CHARS = "max_chars"
+    """The budget of characters, the model's and the documents' together, is spent: truncated."""
+    MAX_TOKENS = "max_tokens"
+    """The runner's token budget is spent: truncated by the runner, never by the environment."""
+    RETRIEVER_UNAVAILABLE = "retriever_unavailable"
+    """The retriever failed for good: the episode is invalid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question with its gold answers."""
+
+    id: str
+    text: str
+    answers: tuple[str, ...]
+    """Every accepted answer, at least one."""
+    kind: str = ""
+    """The set's own name for the kind of question: ``bridge``, ``comparison``, ``compositional`` …"""
+    hops: int | None = None
+    """Number of documents that the answer needs, if the set tells."""
+    gold_titles: tuple[str, ...] = ()
+    """Titles of the documents that hold the answer, in hop order if the set tells."""
+    level: str = ""
+    """The set's own difficulty label, if any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One passage of a corpus."""
+
+    id: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A document that a retriever returned, with its score (greater is better)."""
+
+    document: Document
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """A segment as the dialect understood it."""
+
+    kind: ActionKind
+    text: str = ""
+    """The query or the answer; empty when malformed."""
+    problem: str = ""
+    """What is wrong with a malformed segment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One segment of the model and what came back."""
+
+    segment: str
+    """The model's text, up to and with its closing tag."""
+    action: Action
+    hits: tuple[Hit, ...] = ()
+    """The documents the search returned, best first."""
+    observation: str = ""
+    """Exactly the text that the model reads next; empty at the end of an episode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatVerdict:
+    """A dialect's judgement of the model's segments."""
+
+    problems: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rule of the dialect holds."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """The words that open an episode.
+
+    A base model reads `text`. For an instruct model the runner passes `system` and
+    `user` through the model's own chat template and appends `prefill`.
+    """
+
+    user: str
+    system: str = ""
+    prefill: str = ""
+    """Text that the model's first segment continues, for example ``<think>``."""
+
+    @property
+    def text(self) -> str:
+        """The prompt as one plain string."""
+        return "\n\n".join(part for part in (self.system, self.user) if part) + self.prefill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """The text of one episode so far: what rewards and metrics judge."""
+
+    question: Question
+    turns: tuple[Turn, ...] = ()
+    stop_reason: StopReason | None = None
+    """None while the episode runs."""
+    format: FormatVerdict = field(default_factory=FormatVerdict)
+    """The dialect's judgement of the segments; final once the episode has ended."""
+
+    @property
+    def answer(self) -> str | None:
+        """The answer given, or None."""
+        last = self.turns[-1].action if self.turns else None
+        return last.text if last is not None and last.kind is ActionKind.ANSWER else None
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """The queries that were run, in order; one refused for its budget is not among them."""
+        return tuple(turn.action.text for turn in self.turns if turn.observation and turn.action.kind is ActionKind.SEARCH)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The model's own words, one string a turn; never a document."""
+        return tuple(turn.segment for turn in self.turns)
