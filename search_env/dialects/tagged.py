@@ -1,0 +1,189 @@
+"""What all dialects of paired tags share: reading a segment, the prompt, the general format rules.
+
+Lenient to act, strict to judge. An action is what stands between the last opening tag and
+the closing tag that ends the segment, so an untidy query is still run and its documents
+can still teach; the format judgement then names every rule that the segments break.
+A segment is malformed only where no action can be read: it ends in neither closing tag,
+goes on after one, lacks the opening tag, or its query is empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from search_env.dialects.base import PromptStyle, TagPair
+from search_env.dialects.inert import has_tag, make_inert
+from search_env.dialects.prompts import fill_template
+from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt
+
+__all__ = ["ANSWER", "THINK", "TagPair", "TaggedDialect"]
+
+
+THINK = TagPair("<think>", "</think>")
+ANSWER = TagPair("<answer>", "</answer>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedDialect(ABC):
+    """A protocol of four pairs of tags."""
+
+    name: str
+    """The name in configs."""
+    query: TagPair
+    """Around a query, written by the model."""
+    documents: TagPair
+    """Around the documents, written by the environment only."""
+    think: TagPair = THINK
+    """Around the reasoning."""
+    answer: TagPair = ANSWER
+    """Around the final answer."""
+    default_prefill: str = ""
+    """What the dialect's own prompts put in the model's mouth."""
+    template: str | None = None
+    """A user's own prompt, used for every style instead of the dialect's wording; holds ``{question}``."""
+
+    @cached_property
+    def stop(self) -> tuple[str, ...]:
+        """Strings after which the model's segment ends: end of query, end of answer."""
+        return (self.query.close, self.answer.close)
+
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag of the protocol."""
+        return (*self.think, *self.answer, *self.query, *self.documents)
+
+    @cached_property
+    def prefill(self) -> str:
+        """What the prompt puts in the model's mouth: its first segment continues this."""
+        if self.template is None:
+            return self.default_prefill
+        return fill_template(self.template, "", prefill=self.think.open).prefill
+
+    def parse(self, segment: str) -> Action:
+        """Read one segment.
+
+        Args:
+            segment: The model's text up to and with its closing tag; blanks after the tag do not matter.
+
+        Returns:
+            A search with its query (blanks collapsed, double quotes dropped), an answer (stripped, perhaps empty),
+            or malformed with the problem named.
+        """
+        text = segment.rstrip()
+        ends = [(end, pair) for pair in (self.query, self.answer) if (end := text.find(pair.close)) >= 0]
+        if not ends:
+            return _malformed(f"it ends in neither {self.query.close} nor {self.answer.close}")
+        end, pair = min(ends)
+        if end + len(pair.close) < len(text):
+            return _malformed(f"it goes on after {pair.close}")
+        begin = text.rfind(pair.open, 0, end)
+        if begin < 0:
+            return _malformed(f"{pair.close} without {pair.open}")
+        content = text[begin + len(pair.open) : end]
+        if pair == self.answer:
+            return Action(kind=ActionKind.ANSWER, text=content.strip())
+        query = " ".join(content.replace('"', " ").split())
+        return Action(kind=ActionKind.SEARCH, text=query) if query else _malformed("the query is empty")
+
+    def render_documents(self, hits: Sequence[Hit]) -> str:
+        """Write documents as the observation that the model reads next.
+
+        Args:
+            hits: The documents found, best first; may be empty, which the model is told as ``None``.
+
+        Returns:
+            One line a document inside the document tags, the only live tags in the text.
+        """
+        lines = [make_inert(self._document_line(rank, hit)) for rank, hit in enumerate(hits, start=1)]
+        return self._frame(lines or ["None"])
+
+    def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
+        """Judge a finished episode by the model's own segments.
+
+        Args:
+            segments: What the model wrote, one string a turn, without the prompt's prefill and without documents.
+
+        Returns:
+            The verdict; every broken rule is one sentence in it, so an empty tuple means that all hold.
+        """
+        actions = [self.parse(segment) for segment in segments]
+        own = [self.prefill + segment if index == 0 else segment for index, segment in enumerate(segments)]
+        problems = [*_ending_problems(actions), *self._structure_problems(own, actions), *_answer_problems(actions)]
+        return FormatVerdict(problems=tuple(dict.fromkeys(problems)))
+
+    def prompt(self, question: str, style: PromptStyle) -> Prompt:
+        """Word the prompt for a question.
+
+        Args:
+            question: The question; made inert, so it can hold no tag and no line break.
+            style: Which wording; without effect for a dialect with its own template.
+
+        Returns:
+            The prompt, its prefill being the text that the model's first segment continues.
+        """
+        inert = make_inert(question)
+        if self.template is not None:
+            return fill_template(self.template, inert, prefill=self.think.open)
+        return self._worded(inert, PromptStyle(style))
+
+    def with_template(self, template: str) -> Self:
+        """The same dialect with a user's own prompt; see `search_env.dialects.with_prompt`."""
+        return dataclasses.replace(self, template=template)
+
+    @abstractmethod
+    def render_notice(self, action: Action) -> str | None:
+        """The observation after a malformed segment, or None if the episode ends there."""
+
+    @abstractmethod
+    def _worded(self, question: str, style: PromptStyle) -> Prompt:
+        """The dialect's own prompt for an inert question."""
+
+    @abstractmethod
+    def _document_line(self, rank: int, hit: Hit) -> str:
+        """One document as a line, before it is made inert."""
+
+    @abstractmethod
+    def _frame(self, lines: Sequence[str]) -> str:
+        """Inert lines inside the document tags."""
+
+    @abstractmethod
+    def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
+        """Which of the dialect's rules on number and order of tags the segments break.
+
+        Args:
+            segments: The model's segments, the first one with the prompt's prefill before it.
+            actions: The action of each segment.
+        """
+
+    @cached_property
+    def _tag_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, self.tags)))
+
+
+def _malformed(problem: str) -> Action:
+    return Action(kind=ActionKind.MALFORMED, problem=problem)
+
+
+def _ending_problems(actions: Sequence[Action]) -> list[str]:
+    problems = [f"segment {n}: {action.problem}" for n, action in enumerate(actions, start=1) if action.problem]
+    if not actions or actions[-1].kind is not ActionKind.ANSWER:
+        problems.append("the episode ends without an answer")
+    if any(action.kind is ActionKind.ANSWER for action in actions[:-1]):
+        problems.append("the response goes on after an answer")
+    return problems
+
+
+def _answer_problems(actions: Sequence[Action]) -> list[str]:
+    problems = []
+    for action in actions:
+        if action.kind is ActionKind.ANSWER and not action.text:
+            problems.append("the answer is empty")
+        elif action.kind is ActionKind.ANSWER and has_tag(action.text):
+            problems.append("a tag inside the answer")
+    return problems
