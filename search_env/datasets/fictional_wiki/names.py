@@ -12,54 +12,64 @@ from collections.abc import Callable, Container, Sequence
 
 __all__ = ["NAME_PARTS", "NameMaker", "pick"]
 
-_GIVEN_FEMALE = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_GIVEN_FEMALE = _words(
     "Adra Belis Calwen Dorsa Elvane Fenna Gisla Hesper Ilona Jorun Kessa Liora Maralis Nerine Orla Perel "
     "Quilla Rosmer Sanna Tirza Ulla Velmora Wenda Ysolde Zelia Brisa Corliss Deva Embrel Faye Halda Isra "
     "Jessa Lunet Mirel Odile Prisca Runa Sible Tamsin"
-).split()
-_GIVEN_MALE = (
+)
+_GIVEN_MALE = _words(
     "Aldric Bastor Cador Drummel Edric Farrin Gorran Hadley Ivor Joss Kelmar Lorcan Marek Nolan Osric Padrin "
     "Quentin Rolf Soren Tavish Ulric Varro Wystan Yorick Zoltan Bram Corwin Dagmar Emeric Fintan Gareth Harl "
     "Ingram Jareth Konrad Ludo Morven Oswin Piers Radolf"
-).split()
-_SURNAME_HEADS = (
+)
+_SURNAME_HEADS = _words(
     "Ash Bar Cran Dun El Fair Gor Hav Ister Jan Kel Lang Mor Nor Ost Pem Quar Rud Stan Tand Under Vel Wil Yar Zan "
     "Bel Cor Dray Fen Gal Har Kin Lor Mar Pol Ren Sel Tor Vor Wes"
-).split()
-_SURNAME_TAILS = (
+)
+_SURNAME_TAILS = _words(
     "adine bury combe drik esk ford gate holm ine kert land mere nath oway pole quist rick sen thorpe ula vane "
     "wick yard zell bane dell fast grove hurst ley"
-).split()
-_CITY_HEADS = (
+)
+_CITY_HEADS = _words(
     "Oskel Brin Carrow Dell Esk Farn Glim Hollow Inver Jast Kor Lume Mist Nar Orm Pell Quen Rast Silt Tarn Ulver "
     "Vash Wex Yarn Zim Aber Bost Clun Drax Ember"
-).split()
-_CITY_TAILS = "by ham mouth stead ton wold port haven cliff field marsh ness burg moor dale minster".split()
-_COUNTRY_HEADS = "Varn Ostra Belmar Cald Drav Elth Gorm Hest Ivra Jorv Kast Lith Merid Norv Palt Quor Ruth Sarm Tolv Ymir".split()
-_COUNTRY_TAILS = "land ia mark ovia stan onia mere esia".split()
-_ADJECTIVES = (
+)
+_CITY_TAILS = _words("by ham mouth stead ton wold port haven cliff field marsh ness burg moor dale minster")
+_COUNTRY_HEADS = _words(
+    "Varn Ostra Belmar Cald Drav Elth Gorm Hest Ivra Jorv Kast Lith Merid Norv Palt Quor Ruth Sarm Tolv Ymir"
+)
+_COUNTRY_TAILS = _words("land ia mark ovia stan onia mere esia")
+_ADJECTIVES = _words(
     "Crimson Silent Golden Broken Hidden Winter Burning Distant Hollow Iron Paper Silver Velvet Wandering Bitter "
     "Copper Drowned Early Frozen Gentle Lonely Marble Narrow Painted Quiet Restless Salt Second Shallow Tender "
     "Emerald Foreign Borrowed Nameless Patient Scarlet Unwritten Vanishing Wild Yellow"
-).split()
-_NOUNS = (
+)
+_NOUNS = _words(
     "Lantern Harbor Orchard Mirror Bridge Garden Letter Mountain River Station Carousel Feather Window Voyage "
     "Horizon Sparrow Compass Island Kingdom Ladder Meadow Needle Ocean Parade Quarry Shadow Theatre Umbrella "
     "Valley Whistle Anchor Ballad Canyon Dagger Engine Fountain Glacier Hunter Journey Kite Labyrinth Monsoon"
-).split()
-_FIRM_HEADS = (
+)
+_FIRM_HEADS = _words(
     "Northgate Bluestone Larkspur Ironwood Meridian Foxglove Halcyon Juniper Kestrel Lodestar Magnolia Nightjar "
     "Oakmoss Pinnacle Redwing Saltmarsh Thornbury Umberfield Vermilion Whitecap Amberline Brightwater Coldharbour "
     "Driftwood Everglade Firebrand Greylock Hawthorn"
-).split()
+)
 STUDIO_TAILS: tuple[str, ...] = ("Pictures", "Films", "Studios", "Cinema")
 PUBLISHER_TAILS: tuple[str, ...] = ("Press", "Books", "House", "Editions")
 
 
 NAME_PARTS: tuple[str, ...] = tuple(
     dict.fromkeys(
-        [*_GIVEN_FEMALE, *_GIVEN_MALE, *_SURNAME_HEADS, *_SURNAME_TAILS, *_CITY_HEADS, *_CITY_TAILS, *_COUNTRY_HEADS]
-        + [*_COUNTRY_TAILS, *_ADJECTIVES, *_NOUNS, *_FIRM_HEADS, *STUDIO_TAILS, *PUBLISHER_TAILS]
+        (
+            *(*_GIVEN_FEMALE, *_GIVEN_MALE, *_SURNAME_HEADS, *_SURNAME_TAILS),
+            *(*_CITY_HEADS, *_CITY_TAILS, *_COUNTRY_HEADS, *_COUNTRY_TAILS),
+            *(*_ADJECTIVES, *_NOUNS, *_FIRM_HEADS, *STUDIO_TAILS, *PUBLISHER_TAILS),
+        )
     )
 )
 """Every part a name can have; a tokenizer for FictionalWiki learns these."""
@@ -90,7 +100,9 @@ class NameMaker:
     def person(self, *, female: bool, surname: str) -> str:
         """A full name with the given family name."""
         given = _GIVEN_FEMALE if female else _GIVEN_MALE
-        return self._unique(lambda: f"{pick(self._rng, given)} {surname}", lambda: f"{pick(self._rng, given)} {self.surname()}")
+        return self._unique(
+            lambda: f"{pick(self._rng, given)} {surname}", lambda: f"{pick(self._rng, given)} {self.surname()}"
+        )
 
     def city(self) -> str:
         """A place name of one word."""

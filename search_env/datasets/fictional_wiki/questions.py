@@ -122,9 +122,9 @@ _PATHS: dict[int, tuple[tuple[Relation, ...], ...]] = {
         (_R.DIRECTOR, _R.BIRTHPLACE), (_R.DIRECTOR, _R.BIRTH_YEAR), (_R.DIRECTOR, _R.FATHER), (_R.DIRECTOR, _R.MOTHER),
         (_R.DIRECTOR, _R.SPOUSE), (_R.AUTHOR, _R.BIRTHPLACE), (_R.AUTHOR, _R.BIRTH_YEAR), (_R.AUTHOR, _R.SPOUSE),
         (_R.AUTHOR, _R.MOTHER), (_R.STUDIO, _R.FOUNDER), (_R.STUDIO, _R.HEADQUARTERS), (_R.PUBLISHER, _R.FOUNDER),
-        (_R.PUBLISHER, _R.HEADQUARTERS), (_R.FOUNDER, _R.BIRTHPLACE), (_R.FOUNDER, _R.BIRTH_YEAR), (_R.FOUNDER, _R.SPOUSE),
-        (_R.BIRTHPLACE, _R.COUNTRY), (_R.HEADQUARTERS, _R.COUNTRY), (_R.SPOUSE, _R.BIRTHPLACE), (_R.MOTHER, _R.BIRTHPLACE),
-        (_R.FATHER, _R.BIRTH_YEAR),
+        (_R.PUBLISHER, _R.HEADQUARTERS), (_R.FOUNDER, _R.BIRTHPLACE), (_R.FOUNDER, _R.BIRTH_YEAR),
+        (_R.FOUNDER, _R.SPOUSE), (_R.BIRTHPLACE, _R.COUNTRY), (_R.HEADQUARTERS, _R.COUNTRY),
+        (_R.SPOUSE, _R.BIRTHPLACE), (_R.MOTHER, _R.BIRTHPLACE), (_R.FATHER, _R.BIRTH_YEAR),
     ),
     3: (
         (_R.DIRECTOR, _R.BIRTHPLACE, _R.COUNTRY), (_R.AUTHOR, _R.BIRTHPLACE, _R.COUNTRY),
@@ -198,7 +198,8 @@ class _QuestionMaker:
         return items[int(self._rng.random() * len(items))]
 
     def _walk(self, start: str, path: tuple[Relation, ...]) -> tuple[Step, ...] | None:
-        steps, name = [], start
+        steps: list[Step] = []
+        name = start
         for relation in path:
             target = self._world.facts.get(name, {}).get(relation)
             if target is None or any(step.subject == target for step in steps):
@@ -230,7 +231,9 @@ class _QuestionMaker:
         if self._rng.random() < 0.4:
             return self._same_place(self._people, (), QuestionKind.COMPARISON, "Were {} and {} born in the same city?")
         if self._rng.random() < 0.5:
-            return self._earlier(self._people, (_R.BIRTH_YEAR,), QuestionKind.COMPARISON, "Who was born earlier, {} or {}?")
+            return self._earlier(
+                self._people, (_R.BIRTH_YEAR,), QuestionKind.COMPARISON, "Who was born earlier, {} or {}?"
+            )
         kind = self._any([EntityKind.FILM, EntityKind.NOVEL])
         return self._earlier(
             self._works[kind], (_R.RELEASE_YEAR,), QuestionKind.COMPARISON, f"Which {kind} is older, {{}} or {{}}?"
@@ -241,7 +244,9 @@ class _QuestionMaker:
         works, name = self._works[kind], QuestionKind.BRIDGE_COMPARISON
         if self._rng.random() < 0.4:
             return self._same_place(works, (maker,), name, f"Were the {maker}s of {{}} and {{}} born in the same city?")
-        return self._earlier(works, (maker, _R.BIRTH_YEAR), name, f"Which {kind} has the {maker} born earlier, {{}} or {{}}?")
+        return self._earlier(
+            works, (maker, _R.BIRTH_YEAR), name, f"Which {kind} has the {maker} born earlier, {{}} or {{}}?"
+        )
 
     def _pair(self, names: list[str], path: tuple[Relation, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]] | None:
         one, other = (self._walk(self._any(names), path) for _ in range(2))
@@ -249,7 +254,9 @@ class _QuestionMaker:
             return None
         return one, other
 
-    def _earlier(self, names: list[str], path: tuple[Relation, ...], kind: QuestionKind, ask: str) -> WikiQuestion | None:
+    def _earlier(
+        self, names: list[str], path: tuple[Relation, ...], kind: QuestionKind, ask: str
+    ) -> WikiQuestion | None:
         pair = self._pair(names, path)
         if pair is None or pair[0][-1].object == pair[1][-1].object:
             return None
@@ -257,7 +264,9 @@ class _QuestionMaker:
         first = min(pair, key=lambda steps: int(steps[-1].object))
         return WikiQuestion(ask.format(one[0].subject, other[0].subject), first[0].subject, kind, one + other)
 
-    def _same_place(self, names: list[str], path: tuple[Relation, ...], kind: QuestionKind, ask: str) -> WikiQuestion | None:
+    def _same_place(
+        self, names: list[str], path: tuple[Relation, ...], kind: QuestionKind, ask: str
+    ) -> WikiQuestion | None:
         same = self._rng.random() < 0.5
         for _ in range(200):
             pair = self._pair(names, (*path, _R.BIRTHPLACE))

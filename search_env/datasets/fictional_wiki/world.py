@@ -127,10 +127,14 @@ def _add_people(world: World, names: NameMaker, rng: random.Random, count: int) 
         return one, other
 
     couples = [
-        marry(person(False, names.surname(), _year(rng, 1800, 1860)), person(True, names.surname(), _year(rng, 1800, 1860)))
+        marry(
+            person(False, names.surname(), _year(rng, 1800, 1860)),
+            person(True, names.surname(), _year(rng, 1800, 1860)),
+        )
         for _ in range(count // 8)
     ]
-    made, unmarried = 2 * len(couples), []
+    made = 2 * len(couples)
+    unmarried: list[str] = []
     while made < count:
         father, mother = couples[int(rng.random() * len(couples))]
         year = max(int(world.facts[parent][Relation.BIRTH_YEAR]) for parent in (father, mother)) + _year(rng, 20, 40)

@@ -1,0 +1,1 @@
+"""Agents, engines, the learner and the command search-env."""

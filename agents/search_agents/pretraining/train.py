@@ -1,0 +1,216 @@
+"""Pre-train the tiny base model of the embedded default and write it as a Hugging Face folder.
+
+Example:
+    python -m search_agents.pretraining --out model --minutes 45
+
+Text is made while training (`corpus`), in two stretches: single pages and at most two
+hops first, which is where reading and copying are learned cheaply, then everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from search_agents.pretraining.corpus import Habits, Span, Stretch, notebooks
+from search_agents.pretraining.tokenizer import make_tokenizer
+from search_env.datasets.fictional_wiki import KIND_SHARES, QuestionKind
+
+__all__ = ["main"]
+
+SHORT = Stretch(
+    shares={
+        (QuestionKind.SINGLE, 1): 0.25,
+        (QuestionKind.COMPOSITIONAL, 2): 0.4,
+        (QuestionKind.INFERENCE, 2): 0.15,
+        (QuestionKind.COMPARISON, 2): 0.2,
+    },
+    top_k=(1,),
+    learn_documents=True,
+)
+FULL = Stretch(shares=KIND_SHARES, top_k=(2, 3, 3), learn_documents=False)
+PERFECT = Habits(search_first=1, go_on=1, answer_early=0, finish=1, answer_beside=0, keep_format=1)
+TOKENS_PER_STEP = 3072
+IGNORED = -100
+
+
+class Batch(NamedTuple):
+    """Right-padded sequences of about equal length."""
+
+    tokens: Tensor  # int64 [sequences, length]
+    targets: Tensor  # int64 [sequences, length]; the next token where it is learned, else IGNORED
+
+
+class NotebookStream(IterableDataset[Batch]):
+    """Endless batches of notebooks, of similar lengths each."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, stretch: Stretch, habits: Habits) -> None:
+        self._tokenizer, self._seed, self._stretch, self._habits = tokenizer, seed, stretch, habits
+
+    def __iter__(self) -> Iterator[Batch]:
+        sequences = (self._encode(spans) for spans in notebooks(self._seed, self._stretch, self._habits))
+        shuffle = torch.Generator().manual_seed(self._seed)
+        while True:
+            buffer = sorted(islice(sequences, 1024), key=lambda pair: len(pair[0]))
+            batches = list(_split(buffer))
+            for index in torch.randperm(len(batches), generator=shuffle).tolist():
+                yield _pad(batches[index])
+
+    def _encode(self, spans: list[Span]) -> tuple[list[int], list[int]]:
+        tokens: list[int] = []
+        learned: list[bool] = []
+        for span in spans:
+            ids = self._tokenizer(span.text)["input_ids"] if span.text else [self._tokenizer.eos_token_id]
+            tokens += ids
+            learned += [span.learn] * len(ids)
+        targets = [t if learn else IGNORED for t, learn in zip(tokens[1:], learned[1:], strict=True)] + [IGNORED]
+        return tokens, targets
+
+
+def main() -> None:
+    """Parse the command line, train, save."""
+    parser = argparse.ArgumentParser(prog="python -m search_agents.pretraining", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--minutes", type=float, default=45, help="how long to train (default: 45)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    report: dict[str, float | str] = {**train(model, tokenizer, args.minutes * 60, args.seed, args.out)}
+    report |= {"minutes": args.minutes, "seed": args.seed, "threads": args.threads, "machine": platform.machine()}
+    save(model, tokenizer, args.out)
+    (args.out / "pretraining.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama of about 2.3M parameters with grouped-query attention."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=448,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=48,
+        tie_word_embeddings=True,
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seconds: float, seed: int, out: Path
+) -> dict[str, float]:
+    """Train for a time budget; a third of it on short notebooks.
+
+    Returns:
+        Final loss, tokens seen, and how often notes, queries and answers are right word for word.
+    """
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01, adjust_lr_fn="original"),
+        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    start, step, tokens, loss_sum, last_save = time.monotonic(), 0, 0, 0.0, 0.0
+    for stretch, until in ((SHORT, 0.35), (FULL, 1.0)):
+        stream = NotebookStream(tokenizer, seed + step, stretch, Habits())
+        loader = DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=16)
+        for batch in loader:
+            progress = (time.monotonic() - start) / seconds
+            if progress >= until:
+                break
+            for optimizer, rate in zip(optimizers, base_rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate * _schedule(progress, step)
+            loss = _loss(model, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            step, tokens = step + 1, tokens + batch.tokens.numel()
+            loss_sum += float(loss.detach())
+            if step % 100 == 0:
+                print(f"step {step} {progress:.0%} {time.monotonic() - start:.0f}s tokens {tokens / 1e6:.1f}M loss {loss_sum / 100:.3f} "  # noqa: T201
+                      f"{skills(model, tokenizer, stretch)}", flush=True)  # fmt: skip
+                loss_sum = 0.0
+            if time.monotonic() - last_save > 300:
+                save(model, tokenizer, out)
+                last_save = time.monotonic()
+    return {"steps": step, "tokens": tokens, **skills(model, tokenizer, FULL, batches=12)}
+
+
+@torch.no_grad()
+def skills(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, stretch: Stretch, batches: int = 3
+) -> dict[str, float]:
+    """Share of a perfect reader's tokens that the model would have written, held-out worlds, teacher forced."""
+    right = total = whole = sequences = 0
+    stream = NotebookStream(tokenizer, 999, stretch, PERFECT)
+    for batch in islice(stream, batches):
+        learned = batch.targets != IGNORED
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hits = (model(batch.tokens).logits.argmax(-1) == batch.targets) & learned
+        right, total = right + int(hits.sum()), total + int(learned.sum())
+        whole, sequences = whole + int((hits == learned).all(1).sum()), sequences + len(batch.tokens)
+    return {"token_accuracy": round(right / total, 4), "whole_notebooks": round(whole / sequences, 3)}
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Write the folder with bf16 weights."""
+    copy = LlamaForCausalLM(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.to(torch.bfloat16).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _loss(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    learned = batch.targets != IGNORED
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model.model(batch.tokens).last_hidden_state
+        logits = model.lm_head(hidden[learned])
+    return torch.nn.functional.cross_entropy(logits.float(), batch.targets[learned])
+
+
+def _schedule(progress: float, step: int) -> float:
+    """Warm up over 50 steps, hold, then fall along a cosine over the last half."""
+    fall = 0.5 * (1 + math.cos(math.pi * max(0.0, progress - 0.5) / 0.5)) if progress < 1 else 0.0
+    return min(1.0, (step + 1) / 50) * max(0.02, fall)
+
+
+def _split(sequences: list[tuple[list[int], list[int]]]) -> Iterator[list[tuple[list[int], list[int]]]]:
+    """Cut a list sorted by length into batches of about TOKENS_PER_STEP padded tokens."""
+    batch: list[tuple[list[int], list[int]]] = []
+    for sequence in sequences:
+        if batch and (len(batch) + 1) * len(sequence[0]) > TOKENS_PER_STEP:
+            yield batch
+            batch = []
+        batch.append(sequence)
+    yield batch
+
+
+def _pad(sequences: list[tuple[list[int], list[int]]]) -> Batch:
+    # Few distinct shapes: oneDNN keeps a compiled kernel for each it meets.
+    length = 32 * math.ceil(max(len(tokens) for tokens, _ in sequences) / 32)
+    tokens = torch.tensor([t + [0] * (length - len(t)) for t, _ in sequences])
+    targets = torch.tensor([t + [IGNORED] * (length - len(t)) for _, t in sequences])
+    return Batch(tokens, targets)

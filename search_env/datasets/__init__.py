@@ -1,0 +1,63 @@
+"""Datasets: question sets with the corpora that answer them, found by name."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from search_env.datasets import hotpotqa
+from search_env.datasets.base import Dataset, Loader
+from search_env.datasets.jsonl import read_corpus, read_questions
+from search_env.errors import ConfigError, unknown_name
+
+__all__ = ["DATASETS", "Dataset", "Loader", "load", "read_corpus", "read_questions"]
+
+
+def _fictional_wiki(split: str, data: str | Path | None) -> Dataset:
+    # The generator is imported when its world is asked for: `import search_env` stays fast.
+    from search_env.datasets import fictional_wiki
+
+    return fictional_wiki.load(split, data)
+
+
+DATASETS: dict[str, Loader] = {"fictional-wiki": _fictional_wiki, "hotpotqa": hotpotqa.load}
+"""Every dataset by its name."""
+
+
+def load(name: str, *, split: str = "train", data: str | Path | None = None) -> Dataset:
+    """Load a dataset, once for each process as long as its files do not change.
+
+    Args:
+        name: One of `DATASETS`.
+        split: Name of the split.
+        data: Where the data lies (``~`` is the home folder); None for a dataset that needs none.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        ConfigError: If there is no dataset or split of that name.
+        DatasetError: If the data is missing or malformed.
+    """
+    if name not in DATASETS:
+        raise ConfigError(unknown_name("dataset", name, DATASETS))
+    if not isinstance(data, str | Path | None):
+        raise ConfigError(f"data must be a path or the id of a dataset on the hub, got {type(data).__name__}")
+    if data is not None:
+        data = os.path.expanduser(data)
+    return _load(name, split, data, _file_states(data))
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, split: str, data: str | None, _states: tuple[tuple[str, int, int], ...]) -> Dataset:
+    return DATASETS[name](split, data)
+
+
+def _file_states(data: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Name, time of change and size of each file: a key that changes when the data does."""
+    if data is None:
+        return ()
+    path = Path(data)
+    files = sorted(path.glob("*.json*")) if path.is_dir() else sorted(path.parent.glob("*.json*"))
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)

@@ -1,0 +1,225 @@
+"""One episode of search question answering: segments in; observations, rewards and an end out.
+
+`SearchQAEnv` and `SearchQAVectorEnv` are thin shells around `EpisodeState`, so one
+episode means the same in both. A turn has two halves: `EpisodeState.act` reads the
+segment and changes nothing, `EpisodeState.resolve` takes the documents and commits. In
+between, the retriever runs, for one episode or for a batch; if it fails, the state is
+what it was, and the same segment may be tried again.
+
+Every step's info has the same keys and types, floats and strings only, because
+Gymnasium's vector info keeps the type that comes first. It never holds a gold answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from search_env.dialects.base import Dialect, PromptStyle
+from search_env.errors import ConfigError
+from search_env.metrics import score
+from search_env.rewards import Reward
+from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt, Question, StopReason, Transcript, Turn
+
+__all__ = ["Budget", "EpisodeState", "Rules", "Step", "check_count"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What an episode may spend; the prompt is free.
+
+    Raises:
+        ConfigError: If a number is too small or no whole number.
+    """
+
+    max_searches: int = 8
+    """Searches that are run. Asking for one more truncates the episode; 0 makes it closed-book."""
+    max_turns: int = 12
+    """Segments. An episode that has not ended by its last one is truncated; that segment's search is not run."""
+    max_chars: int = 40_000
+    """Characters of segments and observations together. A segment or documents beyond it do not count."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_searches", 0), ("max_turns", 1), ("max_chars", 1)):
+            check_count(name, getattr(self, name), least)
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Make sure that a setting is a whole number.
+
+    Raises:
+        ConfigError: If it is not, or below ``least``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Everything that defines an episode except its question and its corpus."""
+
+    dialect: Dialect
+    style: PromptStyle
+    reward: Reward
+    budget: Budget
+
+
+class Step(NamedTuple):
+    """What Gymnasium's ``step`` returns."""
+
+    observation: str
+    """Exactly what the model reads next; empty at the end of the episode."""
+    reward: float
+    """0.0 until the episode ends, then the reward of the whole episode."""
+    terminated: bool
+    """The agent answered, or the dialect ends the episode at a malformed segment."""
+    truncated: bool
+    """A budget is spent, or the episode is invalid."""
+    info: dict[str, Any]
+
+
+class _Pending(NamedTuple):
+    """A segment that is read and not yet committed."""
+
+    segment: str
+    action: Action
+    stop_reason: StopReason | None
+    """Why the episode ends here whatever the documents are, or None if it goes on."""
+
+
+class EpisodeState:
+    """A running episode.
+
+    Args:
+        question: The question asked.
+        rules: What the episode is played by, to its end.
+    """
+
+    def __init__(self, question: Question, rules: Rules) -> None:
+        self.question = question
+        self.prompt: Prompt = rules.dialect.prompt(question.text, rules.style)
+        self.stop_reason: StopReason | None = None
+        self._rules = rules
+        self._turns: list[Turn] = []
+        self._chars = 0
+        self._format = FormatVerdict()
+        self._pending: _Pending | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further segment is taken."""
+        return self.stop_reason is not None
+
+    @property
+    def transcript(self) -> Transcript:
+        """The episode so far."""
+        return Transcript(
+            question=self.question, turns=tuple(self._turns), stop_reason=self.stop_reason, format=self._format
+        )
+
+    @property
+    def query(self) -> str | None:
+        """The search that must run before `resolve`, or None if the segment needs none."""
+        if self._pending is None or self._pending.stop_reason is not None:
+            return None
+        return self._pending.action.text if self._pending.action.kind is ActionKind.SEARCH else None
+
+    def opening_info(self) -> dict[str, Any]:
+        """The info of a reset: what a runner needs to know about the episode, never the answer."""
+        return {
+            "question_id": self.question.id,
+            "kind": self.question.kind,
+            "hops": float(self.question.hops or 0),
+            "stop": list(self._rules.dialect.stop),
+            "prompt_system": self.prompt.system,
+            "prompt_user": self.prompt.user,
+            "prompt_prefill": self.prompt.prefill,
+        }
+
+    def act(self, segment: str) -> Action:
+        """Read a segment; nothing changes until `resolve`, so another segment may be read instead.
+
+        Raises:
+            ConfigError: If the segment is not text.
+        """
+        if not isinstance(segment, str):
+            raise ConfigError(f"an action is one segment of the model's text (str), got {type(segment).__name__}")
+        segment = str(segment)  # a NumPy string becomes a plain one
+        if self._chars + len(segment) > self._rules.budget.max_chars:
+            problem = f"it exceeds the episode's budget of {self._rules.budget.max_chars} characters"
+            action = Action(kind=ActionKind.MALFORMED, problem=problem)
+            self._pending = _Pending(segment, action, StopReason.MAX_CHARS)
+        else:
+            action = self._rules.dialect.parse(segment)
+            self._pending = _Pending(segment, action, self._stop_reason_at(action))
+        return action
+
+    def resolve(self, hits: Sequence[Hit] = ()) -> Step:
+        """Commit the segment.
+
+        Args:
+            hits: What the retriever returned for `query`, best first; nothing if there was no query.
+
+        Returns:
+            The step; its info has ``action``, ``stop_reason`` (empty while the episode runs), ``searches``, ``valid``,
+            and, all 0.0 while it runs, ``format_ok``, the metrics ``em``, ``f1``, ``cem`` and ``cem_contiguous`` and
+            ``reward_parts``.
+        """
+        segment, action, stop_reason = self._take_pending()
+        observation = "" if stop_reason else self._observation(action, hits)
+        if self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
+            observation, stop_reason = "", StopReason.MAX_CHARS
+        shown = tuple(hits) if observation else ()
+        return self._commit(Turn(segment=segment, action=action, hits=shown, observation=observation), stop_reason)
+
+    def invalidate(self) -> Step:
+        """Commit the segment as the end of an invalid episode: its search failed for good, so nothing is judged."""
+        segment, action, _ = self._take_pending()
+        return self._commit(Turn(segment=segment, action=action), StopReason.RETRIEVER_UNAVAILABLE)
+
+    def _stop_reason_at(self, action: Action) -> StopReason | None:
+        budget = self._rules.budget
+        if action.kind is ActionKind.ANSWER:
+            return StopReason.ANSWERED
+        if action.kind is ActionKind.MALFORMED and self._rules.dialect.render_notice(action) is None:
+            return StopReason.MALFORMED
+        if action.kind is ActionKind.SEARCH and len(self.transcript.queries) >= budget.max_searches:
+            return StopReason.MAX_SEARCHES
+        return StopReason.MAX_TURNS if len(self._turns) + 1 >= budget.max_turns else None
+
+    def _observation(self, action: Action, hits: Sequence[Hit]) -> str:
+        if action.kind is ActionKind.SEARCH:
+            return self._rules.dialect.render_documents(hits)
+        return self._rules.dialect.render_notice(action) or ""
+
+    def _take_pending(self) -> _Pending:
+        assert self._pending is not None, "act() comes before resolve() and invalidate()"
+        pending, self._pending = self._pending, None
+        return pending
+
+    def _commit(self, turn: Turn, stop_reason: StopReason | None) -> Step:
+        self._turns.append(turn)
+        self._chars += len(turn.segment) + len(turn.observation)
+        self.stop_reason = stop_reason
+        if self.ended:
+            self._format = self._rules.dialect.judge_format(self.transcript.segments)
+        terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
+        info = self._info(turn.action)
+        reward = float(sum(info["reward_parts"].values()))
+        return Step(turn.observation, reward, terminated, self.ended and not terminated, info)
+
+    def _info(self, action: Action) -> dict[str, Any]:
+        transcript = self.transcript
+        valid = self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
+        judged = self.ended and valid
+        parts = self._rules.reward(transcript).parts if judged else {}
+        return {
+            "action": action.kind.value,
+            "stop_reason": self.stop_reason.value if self.stop_reason else "",
+            "searches": float(len(transcript.queries)),
+            "valid": float(valid),
+            "format_ok": float(judged and transcript.format.ok),
+            **score(transcript.answer if judged else None, self.question.answers),
+            "reward_parts": {part.name: float(parts.get(part.name, 0.0)) for part in self._rules.reward.parts},
+        }

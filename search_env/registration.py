@@ -1,0 +1,27 @@
+"""The ids of the environments.
+
+Importing `search_env` registers them; ``gym.make("search_env:SearchQA-HotpotQA-v0")``
+imports it by itself. The number at the end goes up whenever prompt, dialect, reward or
+corpus change in a way that changes scores.
+"""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+__all__ = ["ENVIRONMENTS", "register_environments"]
+
+ENVIRONMENTS = {"SearchQA-FictionalWiki-v0": "fictional-wiki", "SearchQA-HotpotQA-v0": "hotpotqa"}
+"""Every id, with the dataset behind it."""
+
+
+def register_environments() -> None:
+    """Register every id with Gymnasium; those already registered stay as they are."""
+    for env_id, dataset in ENVIRONMENTS.items():
+        if env_id not in gym.registry:
+            gym.register(
+                env_id,
+                entry_point="search_env.env:SearchQAEnv",
+                vector_entry_point="search_env.vector:SearchQAVectorEnv",
+                kwargs={"dataset": dataset},
+            )

@@ -1,0 +1,68 @@
+"""What every retriever is: a batch of queries in, ranked documents out.
+
+A retriever says what it searches (`fingerprint`), so that a score can name the
+corpus and the engine behind it. It raises `RetrieverUnavailable` when it fails for
+good; it never returns an error as text, and never a document that did not match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from search_env.types import Document, Hit
+
+__all__ = ["InMemoryRetriever", "Retriever"]
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Searches one corpus."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name and content hash of engine, settings and corpus: ``bm25-<hash>``."""
+        ...
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
+        """Run a batch of queries.
+
+        Args:
+            queries: Any text at all; a query that matches nothing is no error.
+            top_k: The most documents to return for each query, at least 1.
+
+        Returns:
+            One tuple for each query, best document first, ties in order of document id.
+
+        Raises:
+            RetrieverUnavailable: If the retriever failed for good.
+        """
+        ...
+
+
+class InMemoryRetriever:
+    """A retriever for tests and first steps: scores a document by the number of query words it holds.
+
+    Example:
+        >>> retriever = InMemoryRetriever([Document(id="1", title="Oslo", text="Capital of Norway.")])
+        >>> [hit.document.title for hit in retriever.search(["norway capital"], top_k=3)[0]]
+        ['Oslo']
+    """
+
+    fingerprint = "in-memory"
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._documents = [(document, _words(f"{document.title} {document.text}")) for document in documents]
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
+        """Run a batch of queries; see `Retriever.search`."""
+        return [self._search_one(_words(query), top_k) for query in queries]
+
+    def _search_one(self, query: frozenset[str], top_k: int) -> tuple[Hit, ...]:
+        hits = [Hit(document=document, score=float(len(query & words))) for document, words in self._documents]
+        matching = [hit for hit in hits if hit.score > 0]
+        return tuple(sorted(matching, key=lambda hit: (-hit.score, hit.document.id))[:top_k])
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -1,0 +1,246 @@
+"""BM25 over a corpus, embedded: what Elasticsearch would return, without a server.
+
+Scores are Lucene's: k1 1.2, b 0.75, document lengths kept in one byte, terms of the
+``english`` analyzer, a repeated query term adds. Title and text are one field, as in
+the published question-answering baselines; in Elasticsearch it is a ``copy_to`` of both.
+
+An index is built once for each corpus and kept in a cache folder under the hash of
+everything that shapes it, so it is never stale. It is built aside and renamed into
+place, so it is never half there; its files are checked against their hashes when it is
+opened, and a damaged one is built again. Any number of processes may read it.
+
+Documents are added in order of their ids to one segment: the engine breaks ties by
+position, hence by id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import tantivy
+
+from search_env.errors import ConfigError, DatasetError, RetrieverIndexError, RetrieverUnavailable
+from search_env.retrieval.analysis import english_analyzer
+from search_env.types import Document, Hit
+
+__all__ = ["MAX_QUERY_TERMS", "BM25Retriever", "cache_folder"]
+
+MAX_QUERY_TERMS = 1024
+"""A query counts up to this many terms, Elasticsearch's limit of clauses, so that its time is bounded."""
+
+_LAYOUT = "BM25 k1=1.2 b=0.75 of title and text as one field"
+_TERMS, _ROW = "terms", "row"
+_MANIFEST = "manifest.json"
+_BUFFER_BYTES = 3_900_000_000  # Taken only as it fills; beyond it, tantivy would start a second segment.
+
+
+class BM25Retriever:
+    """Searches a corpus with BM25; immutable, and free to be pickled, copied, forked and shared by threads.
+
+    Make one with `build` or `in_memory`.
+
+    Example:
+        >>> retriever = BM25Retriever.in_memory([Document(id="1", title="Oslo", text="Capital of Norway.")])
+        >>> [hit.document.title for hit in retriever.search(["Norway's capital?"], top_k=3)[0]]
+        ['Oslo']
+    """
+
+    def __init__(self, documents: Iterable[Document], cache_dir: Path | None) -> None:
+        self._documents = tuple(sorted(documents, key=lambda document: document.id))
+        self._cache_dir = cache_dir
+        _check_ids(self._documents)
+        self._searcher: tantivy.Searcher | None = self._open()
+
+    @classmethod
+    def build(cls, documents: Iterable[Document], cache_dir: str | Path | None = None) -> BM25Retriever:
+        """Open the index of a corpus, or build it if the cache does not hold it.
+
+        Args:
+            documents: The corpus, in any order, with unique ids.
+            cache_dir: Folder that keeps indexes; None for `cache_folder`.
+
+        Raises:
+            DatasetError: If there are no documents or an id is used twice.
+            RetrieverIndexError: If the index cannot be written.
+        """
+        return cls(documents, cache_folder() if cache_dir is None else Path(cache_dir).expanduser())
+
+    @classmethod
+    def in_memory(cls, documents: Iterable[Document]) -> BM25Retriever:
+        """Index a corpus that is used once: nothing is written.
+
+        Args:
+            documents: The corpus, in any order, with unique ids.
+
+        Raises:
+            DatasetError: If there are no documents or an id is used twice.
+        """
+        return cls(documents, None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """``bm25-`` and a hash of settings, analyzer and documents; their order does not count."""
+        digest = hashlib.sha256(f"{_LAYOUT} {english_analyzer().fingerprint}".encode())
+        for document in self._documents:
+            for part in (document.id, document.title, document.text):
+                data = part.encode(errors="surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        return f"bm25-{digest.hexdigest()[:16]}"
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
+        """Run a batch of queries, each different one once; see `Retriever.search`.
+
+        Raises:
+            ConfigError: If `top_k` is below 1.
+            RetrieverIndexError: If the cached index is gone and cannot be written again.
+            RetrieverUnavailable: If the index cannot be read.
+        """
+        if top_k < 1:
+            raise ConfigError(f"top_k is the number of documents to return and must be at least 1, got {top_k}")
+        limit = min(top_k, len(self._documents))
+        found = {query: self._search_one(query, limit) for query in dict.fromkeys(queries)}
+        return [found[query] for query in queries]
+
+    def _search_one(self, query: str, limit: int) -> tuple[Hit, ...]:
+        terms = english_analyzer().analyze(query, MAX_QUERY_TERMS)
+        if not terms:
+            return ()
+        if self._searcher is None:
+            self._searcher = self._open()
+        clauses = [(tantivy.Occur.Should, tantivy.Query.term_query(_SCHEMA, _TERMS, term, "freq")) for term in terms]
+        try:
+            scored = self._searcher.search(tantivy.Query.boolean_query(clauses), limit, count=False).hits
+            rows = self._searcher.fast_field_values(_ROW, [address for _, address in scored])
+        except ValueError as error:  # tantivy's only exception
+            raise RetrieverUnavailable(f"the BM25 index {self.fingerprint} cannot be read: {error}") from error
+        documents = self._documents
+        return tuple(Hit(document=documents[row], score=score) for (score, _), row in zip(scored, rows, strict=True))
+
+    def _open(self) -> tantivy.Searcher:
+        if self._cache_dir is None:
+            index = tantivy.Index(_SCHEMA)
+            _fill(index, self._documents)
+        else:
+            folder = self._cache_dir / self.fingerprint
+            index = _read(folder) or _write(folder, self._documents)
+        return index.searcher()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open index belongs to its process; another one opens it again when it first searches.
+        return {**self.__dict__, "_searcher": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BM25Retriever:
+        # Gymnasium deep-copies an environment's arguments each time its spec is read.
+        return self
+
+
+def cache_folder() -> Path:
+    """Where indexes are kept: ``SEARCH_ENV_CACHE``, else ``search-env`` in the user's cache folder (XDG)."""
+    if chosen := os.environ.get("SEARCH_ENV_CACHE"):
+        return Path(chosen).expanduser()
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "search-env"
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_text_field(_TERMS, tokenizer_name="whitespace", index_option="freq")
+    builder.add_unsigned_field(_ROW, fast=True)
+    return builder.build()
+
+
+_SCHEMA = _schema()
+
+
+def _check_ids(documents: Sequence[Document]) -> None:
+    if not documents:
+        raise DatasetError("the corpus has no documents; give it at least one")
+    for one, other in pairwise(documents):
+        if one.id == other.id:
+            raise DatasetError(f"two documents of the corpus have the id {one.id!r}; make ids unique")
+
+
+def _fill(index: tantivy.Index, documents: Sequence[Document]) -> None:
+    # One thread: several would make a segment each and mix the order.
+    writer = index.writer(heap_size=_BUFFER_BYTES, num_threads=1)
+    analyze = english_analyzer().analyze
+    for row, document in enumerate(documents):
+        # A document without terms cannot be found, and Lucene's averages do not count it.
+        if terms := analyze(f"{document.title} {document.text}"):
+            entry = tantivy.Document()
+            entry.add_text(_TERMS, " ".join(terms))
+            entry.add_unsigned(_ROW, row)
+            writer.add_document(entry)
+    writer.commit()
+    writer.wait_merging_threads()
+    index.reload()
+    if index.searcher().num_segments > 1:
+        raise RetrieverIndexError(
+            f"{len(documents):,} documents are too many for the embedded index, which holds one segment of "
+            f"{_BUFFER_BYTES // 10**6:,} MB of postings (several million passages). Split the corpus or use a server."
+        )
+
+
+def _write(folder: Path, documents: Sequence[Document]) -> tantivy.Index:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as scratch:
+            aside = Path(scratch) / "index"
+            aside.mkdir()
+            _fill(tantivy.Index(_SCHEMA, path=str(aside)), documents)
+            (aside / _MANIFEST).write_text(json.dumps(_digests(aside)))
+            _put_in_place(aside, folder, damaged=Path(scratch) / "damaged")
+    except (OSError, ValueError) as error:
+        raise RetrieverIndexError(
+            f"the BM25 index cannot be written to {folder}: {error}. Make room there, or set SEARCH_ENV_CACHE to a "
+            "folder that can be written to."
+        ) from error
+    index = _read(folder)
+    if index is None:
+        raise RetrieverIndexError(f"the BM25 index just written to {folder} cannot be read back; check that disk.")
+    return index
+
+
+def _put_in_place(aside: Path, folder: Path, damaged: Path) -> None:
+    if _read(folder) is not None:
+        return  # Another process was quicker, and its index is the same.
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, damaged)
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if not folder.exists():
+            raise
+
+
+def _read(folder: Path) -> tantivy.Index | None:
+    """The index in a folder; None if it is missing, damaged or of another version."""
+    try:
+        if json.loads((folder / _MANIFEST).read_text()) != _digests(folder):
+            return None
+        index = tantivy.Index.open(str(folder))
+        index.config_reader("manual")  # No thread that watches for changes: there are none.
+        index.reload()
+    except (OSError, ValueError):
+        return None
+    return index
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256 of every file of an index; its locks and the manifest do not count."""
+    digests = {}
+    for path in folder.iterdir():
+        if path.name != _MANIFEST and not path.name.startswith("."):
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,212 @@
+"""Many episodes at once, with one retrieval call a step.
+
+Slot ``i`` seeded with ``s`` plays exactly the episode a `SearchQAEnv` seeded with ``s``
+plays. An episode that ends is not reset by itself (autoreset would cost a generation an
+episode): its slot idles, and whatever action it is given is ignored, until a reset names
+it in its ``reset_mask``.
+
+If the retriever fails for good, the episodes that were searching end as invalid:
+truncated, ``info["valid"]`` 0.0, stop reason ``retriever_unavailable``, nothing judged.
+A learner must mask them and a scorer leave them out; the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from search_env import render
+from search_env.env import SearchQAEnv, check_options
+from search_env.episode import EpisodeState, check_count
+from search_env.errors import ConfigError, RetrieverUnavailable
+from search_env.rewards import Reward, get_reward
+from search_env.types import Hit, Transcript
+
+__all__ = ["SearchQAVectorEnv"]
+
+VectorStep = tuple[
+    tuple[str, ...], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+]  # observations, rewards, terminations, truncations [num_envs]; infos
+
+
+class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDArray[Any]]):
+    """A batch of `SearchQAEnv` over one corpus.
+
+    Args:
+        num_envs: Number of slots.
+        **settings: Every setting of `SearchQAEnv`; of the render modes only ``ansi``.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        DatasetError: If the data is missing or malformed.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import search_env
+        >>> envs = gym.make_vec("SearchQA-FictionalWiki-v0", num_envs=3)
+        >>> prompts, infos = envs.reset(seed=0, options={"question": [4, 4, 5]})
+        >>> prompts[0] == prompts[1] != prompts[2]
+        True
+        >>> segments = ["So. </think> <answer> A </answer>", "<begin_of_query> a film <end_of_query>", "?"]
+        >>> _, rewards, terminations, truncations, infos = envs.step(segments)
+        >>> terminations.tolist(), infos["stop_reason"].tolist()
+        ([True, False, True], ['answered', '', 'malformed'])
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["ansi"],
+        "render_fps": 1,
+        "autoreset_mode": AutoresetMode.DISABLED,
+    }
+
+    def __init__(self, num_envs: int = 1, **settings: Any) -> None:
+        check_count("num_envs", num_envs, 1)
+        single = SearchQAEnv(**settings)
+        if single.render_mode == "human":
+            raise ConfigError("the vector environment has no render mode 'human'; use 'ansi' or None")
+        self.num_envs = num_envs
+        self.render_mode = single.render_mode
+        self.dataset, self.retriever, self.top_k, self.rules = (
+            single.dataset, single.retriever, single.top_k, single.rules,
+        )  # fmt: skip
+        self.single_observation_space, self.single_action_space = single.observation_space, single.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
+        # A slot that a first, partial reset leaves out idles on an episode that never began.
+        self._states = [EpisodeState(self.dataset.questions[0], self.rules) for _ in range(num_envs)]
+        self._observations = [""] * num_envs
+        self._reward_parts: list[dict[str, float]] = [{} for _ in range(num_envs)]
+        self._terminations = np.ones(num_envs, dtype=np.bool_)
+        self._truncations = np.zeros(num_envs, dtype=np.bool_)
+        self._was_reset = False
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """Ask a question in each slot, or in some.
+
+        Args:
+            seed: Slot ``i`` gets ``seed + i``, or ``seed[i]`` of a sequence; equal seeds draw equal questions.
+            options: ``question``: an id or index for all slots, or a sequence with one for each slot (None draws);
+                slots with the same question are a group. ``reset_mask``: ``bool[num_envs]``, the slots to reset; the
+                others are left as they are.
+
+        Returns:
+            The prompts (for slots left alone, their last observation) and the infos of the slots that were reset; see
+            `SearchQAEnv.reset`.
+
+        Raises:
+            ConfigError: If an option or question does not exist, or a sequence does not have one entry for each slot.
+        """
+        given = check_options(options, ("question", "reset_mask"))
+        seeds = self._seeds(seed)
+        keys = self._one_each("question", given.get("question"))
+        slots = np.flatnonzero(self._reset_mask(given.get("reset_mask"))).tolist()
+        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
+        infos: dict[str, Any] = {}
+        for slot in slots:
+            if seeds[slot] is not None:
+                self._generators[slot] = seeding.np_random(seeds[slot])[0]
+            key = keys[slot]
+            question = self.dataset.draw(self._generators[slot]) if key is None else self.dataset.question(key)
+            state = self._states[slot] = EpisodeState(question, self.rules)
+            self._observations[slot], self._reward_parts[slot] = state.prompt.text, {}
+            infos = self._add_info(infos, state.opening_info(), slot)
+        self._terminations[slots] = self._truncations[slots] = False
+        self._was_reset = True
+        return tuple(self._observations), infos
+
+    def step(self, actions: Sequence[str]) -> VectorStep:
+        """Take one segment for each running episode.
+
+        Args:
+            actions: One segment a slot; those of idle slots are ignored.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos. An idle slot has an empty observation, reward
+            0.0, the flags of its end and no info (``infos["_action"]`` tells which slots have).
+
+        Raises:
+            ConfigError: If there is not one action for each slot, or that of a running episode is not text.
+            ResetNeeded: If there was no reset yet.
+        """
+        if not self._was_reset:
+            raise ResetNeeded("there are no episodes yet; call reset() first")
+        if isinstance(actions, str) or len(actions) != self.num_envs:
+            raise ConfigError(f"step() takes a sequence of one action for each of the {self.num_envs} slots")
+        running = np.flatnonzero(~(self._terminations | self._truncations)).tolist()
+        for slot in running:
+            self._states[slot].act(actions[slot])
+        found = self._search(running)
+        rewards = np.zeros(self.num_envs)
+        infos: dict[str, Any] = {}
+        self._observations = [""] * self.num_envs
+        for slot in running:
+            state, hits = self._states[slot], found[slot]
+            step = state.invalidate() if hits is None else state.resolve(hits)
+            self._observations[slot], rewards[slot] = step.observation, step.reward
+            self._terminations[slot], self._truncations[slot] = step.terminated, step.truncated
+            self._reward_parts[slot] = step.info["reward_parts"]
+            infos = self._add_info(infos, step.info, slot)
+        return tuple(self._observations), rewards, self._terminations.copy(), self._truncations.copy(), infos
+
+    def render(self) -> tuple[str, ...] | None:  # type: ignore[override]  # Gymnasium's own modes return frames
+        """Every slot's episode so far as text in mode ``ansi``, else None."""
+        if self.render_mode is None:
+            return None
+        shown = zip(self.transcripts, self._reward_parts, strict=True)
+        return tuple(render.plain(render.episode_spans(transcript, parts)) for transcript, parts in shown)
+
+    def set_reward(self, reward: str | Mapping[str, float] | Reward) -> None:
+        """Judge by another reward the episodes that later resets begin."""
+        self.rules = dataclasses.replace(self.rules, reward=get_reward(reward))
+
+    @property
+    def transcripts(self) -> list[Transcript]:
+        """The text of each slot's current or last episode; of one that never began, a question without turns."""
+        return [state.transcript for state in self._states]
+
+    def _search(self, running: Sequence[int]) -> dict[int, tuple[Hit, ...] | None]:
+        """Run all queries in one call: each running slot's documents, or None where the search failed for good."""
+        queries = {slot: query for slot in running if (query := self._states[slot].query) is not None}
+        found: dict[int, tuple[Hit, ...] | None] = dict.fromkeys(running, ())
+        if not queries:
+            return found
+        try:
+            results = self.retriever.search(list(queries.values()), self.top_k)
+        except RetrieverUnavailable:
+            return found | dict.fromkeys(queries)
+        return found | dict(zip(queries, results, strict=True))
+
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if isinstance(seed, int | np.integer):
+            return [int(seed) + slot for slot in range(self.num_envs)]
+        return self._one_each("seed", seed)
+
+    def _one_each(self, what: str, value: Any) -> list[Any]:
+        """One entry for each slot, from one value for all or a sequence of values."""
+        if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
+            return [value] * self.num_envs
+        if len(value) != self.num_envs:
+            raise ConfigError(f"{what} must have one entry for each of the {self.num_envs} slots, got {len(value)}")
+        return list(value)
+
+    def _reset_mask(self, value: Any) -> NDArray[np.bool_]:
+        if value is None:
+            return np.ones(self.num_envs, dtype=np.bool_)
+        mask = np.asarray(value)
+        if mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
+            raise ConfigError(
+                f"reset_mask must be an array of {self.num_envs} booleans, got {mask.dtype} of shape {mask.shape}"
+            )
+        return mask
