@@ -105,7 +105,7 @@ def _lower(word: str) -> str:
 # endings, -bli and -logi, and in undoubling every consonant before -ed and -ing. A word that meets a departure is
 # replaced by one that the paper's stemmer takes to Lucene's stem.
 _BLI_OR_LOGI = re.compile(r"(?:(bl)|log)(?:[yi](?:s|(?:ed|ing)s?)?|ies)\Z")
-_MEASURE_ABOVE_ZERO = re.compile(r"[aeiou][^aeiou]|[^aeiou]y[^aeiouy]")
+_MEASURE_ABOVE_ZERO = re.compile(r"[aeiou][^aeiou]|[^aeiou]y[^aeiou]")
 _VOWEL = re.compile(r"[aeiou]|[^aeiou]y")
 _DOUBLED = re.compile(r"([^aeiouylszbdfgmnprt])\1(?:ed|ing)s?\Z")
 

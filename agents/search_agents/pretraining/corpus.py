@@ -1,11 +1,15 @@
 """The text the tiny base model is pre-trained on, and what of it is learned.
 
-Two sorts of text about worlds that share no name with the default environment:
+Three sorts of text, about worlds other than the default environment's (people, works and
+firms have other names; the few hundred place names recur with other facts):
 
-* **Pages** of the encyclopaedia, learned whole.
+* **Drills**: a list of random words, then the same list again, which alone is learned.
+  Copying is what everything else rests on, and drills teach it fastest.
+* **Fact sheets**: a few pages, then their facts in plain sentences. Facts are learned,
+  pages are not: nobody can foresee a name.
 * **Notebooks** of careless readers, in the form of an episode: the question, then
   searches with their documents (found by the real retriever), notes, an answer.
-  Prompts are never learned, documents only in the first stretch. What a reader *writes down* is sound: the
+  Prompts and documents are never learned. What a reader *writes down* is sound: the
   note states the fact that the documents hold, a query asks for the next fact. What a
   reader *decides* is not: most answer at once from a faulty memory, and those who do
   search mostly answer with the first thing found, drift off, or break the format.
@@ -37,11 +41,12 @@ from search_env.datasets.fictional_wiki import (
     make_world,
     write_pages,
 )
+from search_env.datasets.fictional_wiki.names import NAME_WORDS
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.r1_searcher import R1_SEARCHER
 from search_env.retrieval.base import Retriever
 from search_env.retrieval.bm25 import BM25Retriever
-from search_env.types import Hit
+from search_env.types import Document, Hit
 
 __all__ = ["Habits", "Span", "Stretch", "notebooks"]
 
@@ -85,42 +90,60 @@ class Stretch(NamedTuple):
     shares: dict[tuple[QuestionKind, int], float]
     top_k: tuple[int, ...]
     """Numbers of documents a search may return, drawn for each notebook."""
-    learn_documents: bool
-    """Whether documents are learned as well: names recur in them, which teaches copying early."""
+    drills: float
+    """Before each notebook a drill is written with this probability, and another with it again, and so on."""
+    fact_sheets: float
+    """Likewise for fact sheets."""
 
 
 def notebooks(seed: int, stretch: Stretch, habits: Habits, *, people: int = 100) -> Iterator[list[Span]]:
-    """Write notebooks and pages without end, a new world every few hundred.
+    """Write notebooks and fact sheets without end, a new world every few hundred.
 
     Args:
         seed: Fixes everything.
-        stretch: Kinds of questions and numbers of documents.
+        stretch: What to write.
         habits: How readers decide.
         people: Size of each world.
     """
-    taken = frozenset(page.title for page in generate("train")[1])
+    taken = frozenset(page.title for page in generate("train")[1] if " " in page.title)
     for number in range(10**9):
         world_seed = 1_000_000 * (seed + 1) + number
         rng = random.Random(f"notebooks/{world_seed}")
         world = make_world(world_seed, people, taken=taken)
         pages = list(write_pages(world, world_seed, prefix=""))
-        retriever = BM25Retriever.in_memory(pages)
-        reader = _Reader(world, retriever, habits, rng, stretch.learn_documents)
+        reader = _Reader(world, BM25Retriever.in_memory(pages), habits, rng)
         for question in islice(make_questions(world, world_seed, stretch.shares), 3 * people):
+            while rng.random() < stretch.drills:
+                yield _drill(rng)
+            while rng.random() < stretch.fact_sheets:
+                yield _fact_sheet(world, pages, rng)
             yield reader.notebook(question, top_k=stretch.top_k[int(rng.random() * len(stretch.top_k))])
-            if rng.random() < 0.1:
-                page = pages[int(rng.random() * len(pages))]
-                yield [Span(f"{page.title}: {page.text}", learn=True)]
+
+
+def _drill(rng: random.Random) -> list[Span]:
+    """Eight to forty random words, and again."""
+    words = "".join(f" {NAME_WORDS[int(rng.random() * len(NAME_WORDS))]}" for _ in range(8 + int(rng.random() * 33)))
+    return [Span(words, learn=False), Span(words, learn=True), _END]
+
+
+def _fact_sheet(world: World, pages: Sequence[Document], rng: random.Random) -> list[Span]:
+    """One to three pages as a search returns them, then up to eight of their facts in any order."""
+    chosen = [pages[int(rng.random() * len(pages))] for _ in range(1 + int(rng.random() * 3))]
+    facts = [
+        Step(page.title, relation, value).statement
+        for page in dict.fromkeys(chosen)
+        for relation, value in world.facts[page.title].items()
+    ]
+    rng.shuffle(facts)
+    documents = R1_SEARCHER.render_documents([Hit(document=page, score=1.0) for page in dict.fromkeys(chosen)])
+    return [Span(documents, learn=False), Span(" ".join(facts[:8]), learn=True), _END]
 
 
 class _Reader:
     """Writes the notebooks about one world."""
 
-    def __init__(
-        self, world: World, retriever: Retriever, habits: Habits, rng: random.Random, learn_documents: bool
-    ) -> None:
+    def __init__(self, world: World, retriever: Retriever, habits: Habits, rng: random.Random) -> None:
         self._world, self._retriever, self._habits, self._rng = world, retriever, habits, rng
-        self._learn_documents = learn_documents
         self._names = {kind: world.of_kind(kind) for kind in EntityKind}
         self._all = list(world.kinds)
 
@@ -194,7 +217,7 @@ class _Reader:
         begin, end = R1_SEARCHER.query
         self._last_hits: tuple[Hit, ...] = self._retriever.search([query], top_k)[0]
         documents = R1_SEARCHER.render_documents(self._last_hits)
-        return [Span(begin, learn_tag), Span(f" {query}{end}", learn_query), Span(documents, self._learn_documents)]
+        return [Span(begin, learn_tag), Span(f" {query}{end}", learn_query), Span(documents, learn=False)]
 
     def _answer(self, answer: str) -> list[Span]:
         close = "</think>\n" if self._chance(self._habits.keep_format) else "\n"

@@ -1,8 +1,7 @@
 """The tokenizer of the tiny base model: byte-level BPE of 2,048 tokens.
 
-The tags of the protocol are one token each, and so are the parts that FictionalWiki
-puts names together from; whole names are not, so a name never seen is as readable as
-any other. Being byte-level, it reads any text.
+The tags of the protocol are one token each, and so are the words that FictionalWiki
+puts names together from. Being byte-level, it reads any text.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from search_env.datasets.fictional_wiki import EntityKind, make_questions, make_world, write_pages
-from search_env.datasets.fictional_wiki.names import NAME_PARTS
+from search_env.datasets.fictional_wiki.names import NAME_WORDS
 from search_env.dialects import get_dialect
 
 __all__ = ["END_OF_TEXT", "PAD", "make_tokenizer"]
@@ -44,9 +43,9 @@ def make_tokenizer(vocab_size: int = 2048) -> PreTrainedTokenizerFast:
 
 
 def _training_text() -> Iterator[str]:
-    """Parts of names on their own, then sentences whose names are cut out."""
-    for part in NAME_PARTS:
-        yield from (f" {part}", part) * 40
+    """The words of names on their own, then sentences whose names are cut out."""
+    for word in NAME_WORDS:
+        yield from (f" {word}",) * 200
     world = make_world(seed=-1, people=200)
     names = sorted(world.kinds, key=len, reverse=True)
     surnames = sorted({name.split()[-1] for name in world.of_kind(EntityKind.PERSON)})

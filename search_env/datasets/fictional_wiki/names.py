@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Container, Sequence
 
-__all__ = ["NAME_PARTS", "NameMaker", "pick"]
+__all__ = ["NAME_WORDS", "NameMaker", "pick"]
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -28,22 +28,23 @@ _GIVEN_MALE = _words(
     "Ingram Jareth Konrad Ludo Morven Oswin Piers Radolf"
 )
 _SURNAME_HEADS = _words(
-    "Ash Bar Cran Dun El Fair Gor Hav Ister Jan Kel Lang Mor Nor Ost Pem Quar Rud Stan Tand Under Vel Wil Yar Zan "
-    "Bel Cor Dray Fen Gal Har Kin Lor Mar Pol Ren Sel Tor Vor Wes"
+    "Ash Bar Cran Dun Fair Gor Hav Ister Kel Lang Mor Ost Pem Quar Rud Stan Tand Under Vel Wil Yar Zan Bel Dray"
 )
 _SURNAME_TAILS = _words(
-    "adine bury combe drik esk ford gate holm ine kert land mere nath oway pole quist rick sen thorpe ula vane "
-    "wick yard zell bane dell fast grove hurst ley"
+    "adine bury combe drik esk ford gate holm kert mere oway quist thorpe vane"
 )
 _CITY_HEADS = _words(
-    "Oskel Brin Carrow Dell Esk Farn Glim Hollow Inver Jast Kor Lume Mist Nar Orm Pell Quen Rast Silt Tarn Ulver "
-    "Vash Wex Yarn Zim Aber Bost Clun Drax Ember"
+    "Oskel Brin Carrow Dell Farn Glim Hollow Jast Lume Mist Orm Quen Rast Silt Tarn Ulver Wex Zim Clun Ember"
 )
-_CITY_TAILS = _words("by ham mouth stead ton wold port haven cliff field marsh ness burg moor dale minster")
+_CITY_TAILS = _words(
+    "by ham mouth stead ton wold port haven cliff field marsh dale"
+)
 _COUNTRY_HEADS = _words(
-    "Varn Ostra Belmar Cald Drav Elth Gorm Hest Ivra Jorv Kast Lith Merid Norv Palt Quor Ruth Sarm Tolv Ymir"
+    "Varn Ostr Belm Cald Drav Elth Gorm Ivr Jorv Kast Merid Norv Palt Sarm"
 )
-_COUNTRY_TAILS = _words("land ia mark ovia stan onia mere esia")
+_COUNTRY_TAILS = _words(
+    "land ia mark ovia stan esia"
+)
 _ADJECTIVES = _words(
     "Crimson Silent Golden Broken Hidden Winter Burning Distant Hollow Iron Paper Silver Velvet Wandering Bitter "
     "Copper Drowned Early Frozen Gentle Lonely Marble Narrow Painted Quiet Restless Salt Second Shallow Tender "
@@ -63,16 +64,13 @@ STUDIO_TAILS: tuple[str, ...] = ("Pictures", "Films", "Studios", "Cinema")
 PUBLISHER_TAILS: tuple[str, ...] = ("Press", "Books", "House", "Editions")
 
 
-NAME_PARTS: tuple[str, ...] = tuple(
-    dict.fromkeys(
-        (
-            *(*_GIVEN_FEMALE, *_GIVEN_MALE, *_SURNAME_HEADS, *_SURNAME_TAILS),
-            *(*_CITY_HEADS, *_CITY_TAILS, *_COUNTRY_HEADS, *_COUNTRY_TAILS),
-            *(*_ADJECTIVES, *_NOUNS, *_FIRM_HEADS, *STUDIO_TAILS, *PUBLISHER_TAILS),
-        )
-    )
+NAME_WORDS: tuple[str, ...] = (
+    *(*_GIVEN_FEMALE, *_GIVEN_MALE, *_ADJECTIVES, *_NOUNS, *_FIRM_HEADS, *STUDIO_TAILS, *PUBLISHER_TAILS),
+    *(head + tail for head in _SURNAME_HEADS for tail in _SURNAME_TAILS),
+    *(head + tail for head in _CITY_HEADS for tail in _CITY_TAILS),
+    *(head + tail for head in _COUNTRY_HEADS for tail in _COUNTRY_TAILS),
 )
-"""Every part a name can have; a tokenizer for FictionalWiki learns these."""
+"""Every word that a name can be made of; a tokenizer for FictionalWiki learns these."""
 
 
 def pick(rng: random.Random, items: Sequence[str]) -> str:

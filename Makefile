@@ -1,0 +1,38 @@
+# From a clean clone: `make train` trains and evaluates an agent, `make test` runs every test.
+# More arguments go in ARGS: make train ARGS="--seed 1", make test ARGS="-k bm25".
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: install train test check bench test-vllm
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into .venv; the first time this takes some minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,hub,dev]'
+	@touch $@
+
+train: $(INSTALLED)
+	$(BIN)/search-env train --config configs/train/fictional-wiki.yaml $(ARGS)
+
+test: $(INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	@set -e; for script in benchmarks/*.py; do \
+		echo "$(BIN)/python $$script"; $(BIN)/python $$script; \
+	done
+
+test-vllm:
+	@echo "make test-vllm: the vLLM engine is not built yet, so there is nothing to test." >&2; exit 2
