@@ -1,0 +1,100 @@
+"""The key-value cache of a session: rows of different lengths in one block a layer.
+
+A row lives in a slot. The rows of one forward pass lie in consecutive slots, so the
+model reads them as a view, without a copy; `move` brings them there. Every token is
+written at its own row's position, and attention sees the block cropped to the longest
+row of the pass. Blocks grow by doubling, so memory follows the longest row, not the
+budget.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Cache
+
+__all__ = ["RaggedKVCache"]
+
+_LEAST_POSITIONS = 128
+
+
+class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
+    """Keys and values of every layer, [slots, kv_heads, positions + 1, head_dim] each.
+
+    The last position of a slot takes the writes of padding and is never read.
+
+    Args:
+        slots: Number of rows.
+        capacity: The most tokens of a row.
+        dtype: What keys and values are kept in, whatever the model computes them in.
+    """
+
+    def __init__(self, slots: int, capacity: int, dtype: torch.dtype) -> None:
+        super().__init__(layers=[])
+        self._slots, self._capacity, self._dtype = slots, capacity, dtype
+        self._length = 0  # positions of each block
+        self._blocks: dict[int, list[torch.Tensor]] = {}  # keys and values of each layer
+        self._window = slice(0, 0)
+        self._rows = torch.empty(0, 1, dtype=torch.long)
+        self._positions = torch.empty(0, 0, dtype=torch.long)
+        self._crop = 0
+
+    def aim(self, first_slot: int, positions: torch.Tensor, crop: int) -> None:
+        """Say where the next forward pass writes and reads.
+
+        Args:
+            first_slot: Slot of the first row of the pass; the others follow it.
+            positions: Position of each new token in its row, -1 for padding, long [rows, new_tokens].
+            crop: Number of positions to attend to, those of the longest row.
+        """
+        if crop > self._length:
+            self._grow(min(self._capacity, max(crop, 2 * self._length, _LEAST_POSITIONS)))
+        self._window = slice(first_slot, first_slot + len(positions))
+        self._rows = torch.arange(self._window.start, self._window.stop, device=positions.device)[:, None]
+        self._positions = torch.where(positions < 0, self._length, positions)
+        self._crop = crop
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one layer's new keys and values, [rows, kv_heads, new_tokens, head_dim] each.
+
+        Returns:
+            Views of this layer's block, [rows, kv_heads, crop, head_dim] each.
+        """
+        if layer_idx not in self._blocks:
+            self._blocks[layer_idx] = [self._allocate(states) for states in (key_states, value_states)]
+        keys, values = self._blocks[layer_idx]
+        keys[self._rows, :, self._positions] = key_states.transpose(1, 2).to(self._dtype)
+        values[self._rows, :, self._positions] = value_states.transpose(1, 2).to(self._dtype)
+        return keys[self._window, :, : self._crop], values[self._window, :, : self._crop]
+
+    def move(self, source: torch.Tensor, target: torch.Tensor, crop: int) -> None:
+        """Copy slots to slots at once, as in a permutation.
+
+        Args:
+            source: Slots to read, long [moves].
+            target: Slots to overwrite, long [moves].
+            crop: Number of positions in use in the longest of them.
+        """
+        for blocks in self._blocks.values():
+            for block in blocks:
+                used = block[:, :, :crop]
+                used.index_copy_(0, target, used.index_select(0, source))
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Number of positions of the pass in progress; models that are given positions do not ask."""
+        return self._crop
+
+    def _grow(self, length: int) -> None:
+        used, self._length = self._length, length
+        for blocks in self._blocks.values():
+            for index, block in enumerate(blocks):
+                blocks[index] = self._allocate(block)
+                blocks[index][:, :, :used] = block[:, :, :used]
+
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        # Zeros, for memory never written may hold NaN, which a mask does not hide.
+        _, heads, _, head_dim = like.shape
+        return like.new_zeros(self._slots, heads, self._length + 1, head_dim, dtype=self._dtype)

@@ -1,0 +1,82 @@
+"""Loads a causal language model with its tokenizer, or says in one message what is wrong with it.
+
+Weights are read from safetensors only and no code of a model repository is run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from search_env.errors import ModelError, unknown_name
+
+__all__ = ["load_pretrained"]
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: str = "cpu") -> tuple[Any, Any]:
+    """Load a model and its tokenizer.
+
+    Args:
+        name_or_path: A folder as `save_pretrained` writes it, or a hub id.
+        dtype: Of the weights: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
+        device: Where the weights go, for example ``cpu`` or ``cuda``.
+
+    Returns:
+        The model, in evaluation mode, and the tokenizer.
+
+    Raises:
+        ModelError: If there is no such folder, a file is missing from it, or the id cannot be loaded.
+    """
+    if dtype not in _DTYPES:
+        raise ModelError(unknown_name("dtype", dtype, _DTYPES))
+    name = str(Path(name_or_path).expanduser()) if _is_path(name_or_path) else str(name_or_path)
+    if _is_path(name_or_path):
+        _check_folder(Path(name))
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"cannot load the model {name!r}: {_first_line(error)} Give a folder with config.json, *.safetensors and "
+            "tokenizer.json, or the hub id of a causal language model (offline: one that is in the local cache)."
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def _is_path(name_or_path: str | Path) -> bool:
+    text = str(name_or_path)
+    looks_like_one = text.startswith(("/", ".", "~")) or text.count("/") > 1
+    return isinstance(name_or_path, Path) or looks_like_one or Path(text).is_dir()
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelError(
+            f"there is no model folder {str(folder)!r}. Give one that exists, or a hub id such as 'org/name'."
+        )
+    present = sorted(file.name for file in folder.iterdir())
+    needed = {
+        "config.json": "config.json" in present,
+        "weights (*.safetensors)": any(name.endswith(".safetensors") for name in present),
+        "a tokenizer (tokenizer.json)": any(name in present for name in _TOKENIZER_FILES),
+    }
+    missing = [what for what, there in needed.items() if not there]
+    if missing:
+        raise ModelError(
+            f"the model folder {str(folder)!r} lacks {' and '.join(missing)}; it holds "
+            f"{', '.join(present) or 'nothing'}. Write one with model.save_pretrained(folder) and "
+            "tokenizer.save_pretrained(folder)."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

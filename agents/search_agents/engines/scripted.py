@@ -1,0 +1,124 @@
+"""An engine that says what it was told to say: for tests, examples and dry runs.
+
+It behaves as any other engine does, stop strings, budgets and end of sequence
+included, so that what is built on engines can be tried without a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, check_prompts
+from search_env.errors import ModelError
+from search_env.types import Prompt
+
+__all__ = ["ByteTokenizer", "ScriptedEngine", "ScriptedSession"]
+
+
+class ByteTokenizer:
+    """One token a byte of UTF-8, and one for the end of sequence.
+
+    Example:
+        >>> ByteTokenizer().encode("né")
+        [110, 195, 169]
+    """
+
+    eos_token_id = 256
+
+    def encode(self, text: str) -> list[int]:
+        """The bytes of a text; a lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
+        return list(text.encode("utf-8", errors="replace"))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of bytes; ids beyond 255 are left out, and what is no UTF-8 becomes a replacement character."""
+        return bytes(token_id for token_id in token_ids if token_id < 256).decode("utf-8", errors="replace")
+
+    def __len__(self) -> int:
+        return 257
+
+
+class ScriptedEngine:
+    """Says prepared segments, each with log-probability 0.
+
+    Args:
+        scripts: By question, what the model says turn by turn. The question is looked for in the prompt; the longest
+            that is found counts, and ``""`` stands for all other questions. After its last segment, and for
+            questions without a script, a row samples the end of sequence at once.
+
+    Example:
+        >>> engine = ScriptedEngine({"": ["<begin_of_query> Oslo <end_of_query>", "</think><answer> Norway </answer>"]})
+        >>> session = engine.open([engine.tokenizer.encode("Where is Oslo?")], seeds=[0], max_tokens=200)
+        >>> session.sample([0], SamplingParams(stop=("<end_of_query>",)))[0].text
+        '<begin_of_query> Oslo <end_of_query>'
+    """
+
+    max_context = 1 << 20
+
+    def __init__(self, scripts: Mapping[str, Sequence[str]]) -> None:
+        self.tokenizer = ByteTokenizer()
+        self._scripts = dict(scripts)
+
+    def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
+        """Encode the opening of an episode; see `Engine.encode_prompt`."""
+        if chat:
+            raise ModelError("the scripted engine has no chat template; use the prompt style 'base' or 'bare'.")
+        return self.tokenizer.encode(prompt.text)
+
+    def encode_observation(self, text: str) -> list[int]:
+        """Encode text that the environment wrote; see `Engine.encode_observation`."""
+        return self.tokenizer.encode(text)
+
+    def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> ScriptedSession:
+        """Start a row for each prompt; see `Engine.open`."""
+        check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
+        return ScriptedSession([self._script(prompt) for prompt in prompts], prompts, max_tokens)
+
+    def _script(self, prompt: Sequence[int]) -> Sequence[str]:
+        text = self.tokenizer.decode(prompt)
+        return self._scripts.get(
+            max((question for question in self._scripts if question in text), key=len, default=""), ()
+        )
+
+
+class ScriptedSession:
+    """See `GenerationSession`; opened by `ScriptedEngine.open`.
+
+    Args:
+        scripts: What each row says, turn by turn.
+        prompts: Token ids of each row.
+        max_tokens: The most tokens a row may hold.
+    """
+
+    def __init__(self, scripts: Sequence[Sequence[str]], prompts: Sequence[Sequence[int]], max_tokens: int) -> None:
+        self._tokenizer = ByteTokenizer()
+        self._scripts = [iter(script) for script in scripts]
+        self._max_tokens = max_tokens
+        self.contexts = [list(prompt) for prompt in prompts]
+        """Everything each row has read and written."""
+
+    def sample(self, rows: Sequence[int], params: SamplingParams) -> list[SampledSegment]:
+        """Say the next segment of each row; see `GenerationSession.sample`."""
+        return [self._say(row, params) for row in rows]
+
+    def extend(self, rows: Sequence[int], token_ids: Sequence[Sequence[int]]) -> None:
+        """Append observations; see `GenerationSession.extend`."""
+        for row, ids in zip(rows, token_ids, strict=True):
+            if len(ids) > self.room(row):
+                raise ValueError(f"row {row} has room for {self.room(row)} tokens and was given {len(ids)}")
+            self.contexts[row].extend(ids)
+
+    def room(self, row: int) -> int:
+        """Number of tokens that row `row` can still take."""
+        return self._max_tokens - len(self.contexts[row])
+
+    def _say(self, row: int, params: SamplingParams) -> SampledSegment:
+        text = next(self._scripts[row], "")
+        ends = [text.find(string) + len(string) for string in params.stop if string in text]
+        finish = FinishReason.STOP if ends else FinishReason.EOS
+        said = self._tokenizer.encode(text[: min(ends, default=None)])
+        ids = said if ends else [*said, self._tokenizer.eos_token_id]
+        limit = min(params.max_tokens, self.room(row))
+        if len(ids) > limit:
+            ids, finish = ids[:limit], FinishReason.LENGTH
+        self.contexts[row].extend(ids)
+        return SampledSegment(token_ids=ids, logprobs=[0.0] * len(ids), text=self._tokenizer.decode(ids), finish=finish)

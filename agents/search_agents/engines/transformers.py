@@ -1,0 +1,101 @@
+"""The engine of any Hugging Face causal language model, on the device its weights are on.
+
+It generates for many episodes at once over several turns. The model may be shared
+with a learner: the engine holds no copy of its weights and leaves it as it found it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_agents.engines.base import check_prompts
+from search_agents.engines.codec import TextCodec
+from search_agents.engines.pretrained import load_pretrained
+from search_agents.engines.session import TransformersSession
+from search_env.errors import ModelError
+from search_env.types import Prompt
+
+__all__ = ["TransformersEngine"]
+
+
+class TransformersEngine:
+    """See `Engine`.
+
+    Args:
+        model: A causal language model with full attention in every layer.
+        tokenizer: Its tokenizer.
+        autocast: Whether to compute in bfloat16 whatever the format of the weights. A learner that does so has an
+            engine that samples from the very distribution it trains; prefill of float32 weights is 1.5 times as fast.
+        prefill_tokens: The most tokens of one forward pass over prompts and observations, padding included;
+            bounds the memory of a turn.
+
+    Raises:
+        ModelError: If the model's attention cannot be computed row by row from one cache.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, autocast: bool = False, prefill_tokens: int = 4096) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_context = _max_context(model)
+        self.autocast = autocast
+        self._prefill_tokens = prefill_tokens
+        self._codec = TextCodec(tokenizer, _eos_ids(model, tokenizer))
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, dtype: str = "auto", device: str = "cpu"
+    ) -> TransformersEngine:
+        """Load a model folder or hub id; see `load_pretrained`."""
+        return cls(*load_pretrained(name_or_path, dtype=dtype, device=device))
+
+    def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
+        """Encode the opening of an episode; see `Engine.encode_prompt`."""
+        return self._codec.encode_prompt(prompt, chat=chat)
+
+    def encode_observation(self, text: str) -> list[int]:
+        """Encode text that the environment wrote; see `Engine.encode_observation`."""
+        return self._codec.encode_observation(text)
+
+    def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> TransformersSession:
+        """Start a row for each prompt; see `Engine.open`."""
+        check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
+        return TransformersSession(
+            self.model,
+            self._codec,
+            prompts,
+            seeds=seeds,
+            max_tokens=max_tokens,
+            prefill_tokens=self._prefill_tokens,
+            dtype=torch.bfloat16 if self.autocast else self.model.dtype,
+        )
+
+
+def _max_context(model: Any) -> int:
+    """Number of positions within which every layer sees every earlier token.
+
+    Raises:
+        ModelError: If a layer is no attention layer, or attention runs on a kernel that takes no mask of its own.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention", "sliding_attention"} or config._attn_implementation not in ("sdpa", "eager"):
+        raise ModelError(
+            f"this engine needs attention layers on 'sdpa' or 'eager'; {type(model).__name__} has "
+            f"{', '.join(sorted(kinds)) or 'attention'} layers on {config._attn_implementation!r}. "
+            "Choose another model, or load it with attn_implementation='sdpa'."
+        )
+    limits = [getattr(config, "max_position_embeddings", None)]
+    if not kinds or "sliding_attention" in kinds:
+        limits.append(getattr(config, "sliding_window", None))
+    return min((limit for limit in limits if limit), default=1 << 20)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
+    generation = getattr(model, "generation_config", None)
+    listed = getattr(generation, "eos_token_id", None)
+    ids = listed if isinstance(listed, list) else [listed]
+    return {token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None}

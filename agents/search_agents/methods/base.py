@@ -1,0 +1,86 @@
+"""What every method of the results table is, and what all of them work with.
+
+Methods are compared under one `Setting`: the same model, corpus, retriever, number of
+documents and budgets. A method returns transcripts, so that one scorer reads them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from search_agents.engines.base import Engine, SamplingParams
+from search_env.dialects.base import Dialect, PromptStyle
+from search_env.types import Prompt, Question, Transcript
+from search_env.vector import SearchQAVectorEnv
+
+__all__ = ["Method", "Setting", "begin_query", "open_answer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a comparison holds fixed."""
+
+    engine: Engine
+    env: SearchQAVectorEnv
+    """Gives dataset, retriever, number of documents, dialect and prompt style; its slots are the batch size."""
+    sampling: SamplingParams
+    """Temperature, and the most tokens of one segment."""
+    max_tokens: int
+    """The most tokens of an episode: prompt, segments and documents."""
+    chat: bool
+    """Whether prompts go through the model's chat template."""
+    seed: int = 0
+
+    @property
+    def knows_protocol(self) -> bool:
+        """Whether the model was trained on the dialect, so that no prompt explains anything to it."""
+        return self.env.rules.style is PromptStyle.BARE
+
+
+class Method(Protocol):
+    """Answers questions in one way."""
+
+    @property
+    def name(self) -> str:
+        """Its name in tables and on the command line."""
+        ...
+
+    def run(self, questions: Sequence[Question]) -> list[Transcript]:
+        """Answer questions.
+
+        Args:
+            questions: Questions of the setting's dataset.
+
+        Returns:
+            One finished transcript a question, in order; that of an invalid episode has the stop reason
+            ``retriever_unavailable``.
+
+        Raises:
+            ConfigError: If a budget of the setting cannot hold a prompt.
+            ModelError: If the setting asks for a chat template that the model lacks.
+        """
+        ...
+
+
+def begin_query(dialect: Dialect, prompt: Prompt) -> str:
+    """What a response begins with if its first act must be a search: up to and with the opening query tag."""
+    thought = "" if dialect.think.open in prompt.prefill else f"{dialect.think.open}{dialect.think.close}\n"
+    return thought + dialect.query.open
+
+
+def open_answer(dialect: Dialect, response: str) -> str:
+    """What must follow a response so that nothing but the answer can come next.
+
+    Args:
+        dialect: The protocol.
+        response: All that the model has read or written after the question, the prompt's prefill included.
+
+    Returns:
+        The end of the reasoning, unless it has ended, and the opening answer tag.
+    """
+    opened, closed = response.count(dialect.think.open), response.count(dialect.think.close)
+    if opened == 0:
+        return f"{dialect.think.open}{dialect.think.close}\n{dialect.answer.open}"
+    return f"{dialect.think.close if opened > closed else ''}\n{dialect.answer.open}"

@@ -1,0 +1,207 @@
+"""Plays episodes: engine and vector environment in turns, until every episode has ended.
+
+Text meets tokens here and nowhere else. Each text is encoded once, when it enters a
+model's context, and each sampled token is kept as it was drawn; the segments that this
+leaves behind are the engine's input, exactly.
+
+Tokens are this module's to count: an episode that spends its budget of tokens is ended
+here, with its own stop reason, and judged by the environment's reward as the unfinished
+response it is. An episode whose search failed for good comes back as invalid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from search_agents.engines.base import Engine, FinishReason, SampledSegment, SamplingParams
+from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
+from search_env.metrics import score
+from search_env.types import Prompt, StopReason, Transcript, Turn
+from search_env.vector import SearchQAVectorEnv
+
+__all__ = ["Task", "collect", "derive_seed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One episode to play."""
+
+    question: int | str
+    """Index or id of the question in the environment's dataset."""
+    group: int
+    """Number shared by the episodes whose rewards are compared."""
+    seed: int
+    """Decides what is sampled; the same whatever else is played beside it."""
+
+
+def derive_seed(*keys: int) -> int:
+    """A seed for the place that the keys name, for example run seed, step and number of the episode.
+
+    Args:
+        *keys: Not negative.
+    """
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0])
+
+
+def collect(
+    engine: Engine,
+    env: SearchQAVectorEnv,
+    tasks: Sequence[Task],
+    *,
+    sampling: SamplingParams,
+    max_tokens: int,
+    chat: bool,
+    prefill: str = "",
+) -> list[Episode]:
+    """Play one episode for each task, as many at a time as the environment has slots.
+
+    Args:
+        engine: Samples.
+        env: Answers; its stop strings replace those of `sampling`.
+        tasks: What to play.
+        sampling: Temperature and the most tokens of a segment.
+        max_tokens: The most tokens of an episode: prompt, segments and observations.
+        chat: Whether the prompt goes through the model's chat template.
+        prefill: Text that every response is made to begin with. To the environment it is part of the first segment;
+            to the learner it is part of the prompt.
+
+    Returns:
+        The episodes, in the order of the tasks.
+
+    Raises:
+        ConfigError: If a prompt does not fit into `max_tokens`, or `max_tokens` not into the model's context.
+        ModelError: If `chat` is asked of a model without a chat template.
+    """
+    sampling = dataclasses.replace(sampling, stop=env.rules.dialect.stop)
+    episodes: list[Episode] = []
+    for start in range(0, len(tasks), env.num_envs):
+        wave = _Wave(
+            engine, env, tasks[start : start + env.num_envs], max_tokens=max_tokens, chat=chat, prefill=prefill
+        )
+        episodes += wave.play(sampling)
+    return episodes
+
+
+class _Wave:
+    """As many episodes as there are slots, from their prompts to their ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        env: SearchQAVectorEnv,
+        tasks: Sequence[Task],
+        *,
+        max_tokens: int,
+        chat: bool,
+        prefill: str,
+    ) -> None:
+        self._engine, self._env, self._tasks = engine, env, tasks
+        idle = env.num_envs - len(tasks)
+        questions = [task.question for task in tasks] + [None] * idle
+        _, infos = env.reset(options={"question": questions, "reset_mask": np.arange(env.num_envs) < len(tasks)})
+        prompts = [_prompt(infos, slot, prefill) for slot in range(len(tasks))]
+        ids = [engine.encode_prompt(prompt, chat=chat) for prompt in prompts]
+        self._session = engine.open(ids, seeds=[task.seed for task in tasks], max_tokens=max_tokens)
+        self._segments = [
+            [TokenSegment(SegmentKind.PROMPT, tuple(row), (), prompt.text)]
+            for row, prompt in zip(ids, prompts, strict=True)
+        ]
+        self._unsaid = [prefill] * len(tasks)  # the forced beginning, until the environment has heard it
+        self._episodes: dict[int, Episode] = {}
+
+    def play(self, sampling: SamplingParams) -> list[Episode]:
+        running = list(range(len(self._tasks)))
+        while running:
+            spoken = {}
+            for slot, segment in zip(running, self._session.sample(running, sampling), strict=True):
+                spoken[slot] = self._unsaid[slot] + segment.text
+                self._unsaid[slot] = ""
+                self._segments[slot].append(_sampled(segment))
+                if segment.finish is FinishReason.LENGTH and not self._session.room(slot):
+                    self._cut(slot, self._env.transcripts[slot], spoken.pop(slot))
+            running = self._step(spoken)
+        return [self._episodes[slot] for slot in range(len(self._tasks))]
+
+    def _step(self, spoken: dict[int, str]) -> list[int]:
+        """Hand the segments to the environment and what it says to the engine; returns the slots that go on."""
+        if not spoken:
+            return []
+        # A slot that was cut is still running for the environment, which hears nothing more from it.
+        actions = [spoken.get(slot, "") for slot in range(self._env.num_envs)]
+        observations, rewards, terminations, truncations, infos = self._env.step(actions)
+        transcripts = self._env.transcripts
+        going_on: dict[int, list[int]] = {}
+        for slot in spoken:
+            if terminations[slot] or truncations[slot]:
+                self._end(slot, transcripts[slot], float(rewards[slot]), infos)
+                continue
+            ids = self._engine.encode_observation(observations[slot])
+            if len(ids) < self._session.room(slot):
+                going_on[slot] = ids
+                self._segments[slot].append(TokenSegment(SegmentKind.OBSERVATION, tuple(ids), (), observations[slot]))
+            else:
+                self._cut(slot, transcripts[slot])
+        self._session.extend(list(going_on), list(going_on.values()))
+        return list(going_on)
+
+    def _end(self, slot: int, transcript: Transcript, reward: float, infos: dict[str, Any]) -> None:
+        """Keep an episode that the environment ended."""
+        self._episodes[slot] = self._episode(
+            slot,
+            transcript,
+            reward=reward,
+            reward_parts={name: float(parts[slot]) for name, parts in _fields(infos["reward_parts"])},
+            metrics={name: float(infos[name][slot]) for name in _METRICS},
+            valid=bool(infos["valid"][slot]),
+        )
+
+    def _cut(self, slot: int, transcript: Transcript, unfinished: str = "") -> None:
+        """Keep an episode whose tokens are spent, judged as the unfinished response it is."""
+        rules = self._env.rules
+        turns = transcript.turns
+        if unfinished:
+            turns = (*turns, Turn(segment=unfinished, action=rules.dialect.parse(unfinished)))
+        verdict = rules.dialect.judge_format([turn.segment for turn in turns])
+        transcript = dataclasses.replace(transcript, turns=turns, stop_reason=StopReason.MAX_TOKENS, format=verdict)
+        result = rules.reward(transcript)
+        metrics = score(transcript.answer, transcript.question.answers)
+        metrics |= {"searches": float(len(transcript.queries)), "format_ok": float(verdict.ok)}
+        self._episodes[slot] = self._episode(
+            slot, transcript, reward=result.total, reward_parts=result.parts, metrics=metrics, valid=True
+        )
+
+    def _episode(self, slot: int, transcript: Transcript, **judgement: Any) -> Episode:
+        assert transcript.stop_reason is not None
+        return Episode(
+            question_id=transcript.question.id,
+            group=self._tasks[slot].group,
+            segments=tuple(self._segments[slot]),
+            transcript=transcript,
+            stop_reason=transcript.stop_reason,
+            **judgement,
+        )
+
+
+_METRICS = ("em", "f1", "cem", "cem_contiguous", "searches", "format_ok")
+
+
+def _prompt(infos: dict[str, Any], slot: int, prefill: str) -> Prompt:
+    return Prompt(
+        user=infos["prompt_user"][slot],
+        system=infos["prompt_system"][slot],
+        prefill=infos["prompt_prefill"][slot] + prefill,
+    )
+
+
+def _sampled(segment: SampledSegment) -> TokenSegment:
+    return TokenSegment(SegmentKind.SAMPLED, tuple(segment.token_ids), tuple(segment.logprobs), segment.text)
+
+
+def _fields(infos: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The entries of a vector info, without the masks that Gymnasium puts beside them."""
+    return [(name, values) for name, values in infos.items() if not name.startswith("_")]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+from search_agents.engines.kv_cache import RaggedKVCache
+
+
+def states(*values: float) -> torch.Tensor:
+    """[rows, kv_heads = 1, new_tokens = 1, head_dim = 2], each row filled with its value."""
+    return torch.tensor(values)[:, None, None, None].expand(-1, 1, 1, 2)
+
+
+def write(cache: RaggedKVCache, first: int, positions: list[int], values: list[float], crop: int) -> torch.Tensor:
+    cache.aim(first, torch.tensor(positions)[:, None], crop)
+    keys, found = cache.update(states(*values), states(*values), 0)
+    assert torch.equal(keys, found)
+    return keys[:, 0, :, 0]
+
+
+def test_each_row_is_written_at_its_own_position_and_read_up_to_the_longest() -> None:
+    cache = RaggedKVCache(3, 10, torch.float32)
+    assert write(cache, 0, [0, 2, 1], [1.0, 2.0, 3.0], crop=3).tolist() == [[1, 0, 0], [0, 0, 2], [0, 3, 0]]
+    assert write(cache, 1, [3, 0], [4.0, 5.0], crop=4).tolist() == [[0, 0, 2, 4], [5, 3, 0, 0]]
+
+
+def test_padding_is_written_where_nobody_reads() -> None:
+    cache = RaggedKVCache(2, 3, torch.float32)
+    assert write(cache, 0, [-1, 2], [9.0, 1.0], crop=3).tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
+def test_blocks_grow_with_the_rows_and_keep_what_they_hold() -> None:
+    cache = RaggedKVCache(1, 1000, torch.float32)
+    write(cache, 0, [0], [1.0], crop=1)
+    write(cache, 0, [-1], [9.0], crop=1)
+    grown = write(cache, 0, [700], [2.0], crop=701)
+    assert grown[0].nonzero().flatten().tolist() == [0, 700]  # the padding of before is nowhere
+    assert len(write(cache, 0, [999], [3.0], crop=1000)[0]) == 1000
+
+
+def test_slots_trade_places() -> None:
+    cache = RaggedKVCache(3, 10, torch.float32)
+    write(cache, 0, [0, 0, 0], [1.0, 2.0, 3.0], crop=1)
+    cache.move(torch.tensor([2, 0]), torch.tensor([0, 2]), 1)
+    assert write(cache, 0, [1, 1, 1], [0.0, 0.0, 0.0], crop=1).tolist() == [[3], [2], [1]]
+
+
+def test_keys_and_values_are_kept_in_the_dtype_of_the_cache() -> None:
+    cache = RaggedKVCache(1, 10, torch.bfloat16)
+    assert write(cache, 0, [0], [1.0], crop=1).dtype is torch.bfloat16
