@@ -23,6 +23,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _rollout(engine: TransformersEngine, arguments: argparse.Namespace) -> dict[
     tokens = arguments.batch * SEGMENT_TOKENS * TURNS
     found = {}
     for name, play in (("engine", _play_engine), ("generate", _play_generate)):
-        times = _timed(lambda play=play: play(engine, prompts, documents), arguments.repeats)
+        times = _timed(partial(play, engine, prompts, documents), arguments.repeats)
         found[name] = {clock: round(tokens / seconds, 1) for clock, seconds in times.items()}
     found["ratio"] = {clock: round(found["engine"][clock] / found["generate"][clock], 2) for clock in ("wall", "cpu")}
     return found

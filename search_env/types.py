@@ -161,7 +161,9 @@ class Transcript:
     @property
     def queries(self) -> tuple[str, ...]:
         """The queries that were run, in order; one refused for its budget is not among them."""
-        return tuple(turn.action.text for turn in self.turns if turn.observation and turn.action.kind is ActionKind.SEARCH)
+        return tuple(
+            turn.action.text for turn in self.turns if turn.observation and turn.action.kind is ActionKind.SEARCH
+        )
 
     @property
     def segments(self) -> tuple[str, ...]:

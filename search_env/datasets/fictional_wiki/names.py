@@ -30,21 +30,13 @@ _GIVEN_MALE = _words(
 _SURNAME_HEADS = _words(
     "Ash Bar Cran Dun Fair Gor Hav Ister Kel Lang Mor Ost Pem Quar Rud Stan Tand Under Vel Wil Yar Zan Bel Dray"
 )
-_SURNAME_TAILS = _words(
-    "adine bury combe drik esk ford gate holm kert mere oway quist thorpe vane"
-)
+_SURNAME_TAILS = _words("adine bury combe drik esk ford gate holm kert mere oway quist thorpe vane")
 _CITY_HEADS = _words(
     "Oskel Brin Carrow Dell Farn Glim Hollow Jast Lume Mist Orm Quen Rast Silt Tarn Ulver Wex Zim Clun Ember"
 )
-_CITY_TAILS = _words(
-    "by ham mouth stead ton wold port haven cliff field marsh dale"
-)
-_COUNTRY_HEADS = _words(
-    "Varn Ostr Belm Cald Drav Elth Gorm Ivr Jorv Kast Merid Norv Palt Sarm"
-)
-_COUNTRY_TAILS = _words(
-    "land ia mark ovia stan esia"
-)
+_CITY_TAILS = _words("by ham mouth stead ton wold port haven cliff field marsh dale")
+_COUNTRY_HEADS = _words("Varn Ostr Belm Cald Drav Elth Gorm Ivr Jorv Kast Merid Norv Palt Sarm")
+_COUNTRY_TAILS = _words("land ia mark ovia stan esia")
 _ADJECTIVES = _words(
     "Crimson Silent Golden Broken Hidden Winter Burning Distant Hollow Iron Paper Silver Velvet Wandering Bitter "
     "Copper Drowned Early Frozen Gentle Lonely Marble Narrow Painted Quiet Restless Salt Second Shallow Tender "
