@@ -1,0 +1,112 @@
+"""What the verbs share: a parser whose mistakes are `ConfigError`, and settings as dotted flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from search_agents.config import Override, parse_flags, parse_setting
+from search_agents.config.load import dotted_keys
+from search_env.errors import ConfigError
+
+__all__ = ["Parser", "add_settings", "no_settings", "overrides", "settings_help"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser for one verb.
+
+    Args:
+        verb: Name of the verb.
+        purpose: One line on what it does.
+        examples: Three commands to copy, without the leading spaces.
+        more: Text after the options, for example the list of settings.
+    """
+
+    def __init__(self, verb: str, purpose: str, *, examples: Sequence[str], more: str = "") -> None:
+        shown = "\n".join(f"  {example}" for example in examples)
+        super().__init__(
+            prog=f"search-env {verb}",
+            description=f"{purpose[:1].upper()}{purpose[1:]}.",
+            epilog=f"examples:\n{shown}" + (f"\n\n{more}" if more else ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing usage: every mistake is reported in one way.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"{message}. `{self.prog} --help` shows the options and three examples.")
+
+
+def no_settings(parser: Parser, settings: Sequence[str]) -> None:
+    """Refuse arguments that a verb does not know.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    if settings:
+        parser.error(f"unknown argument {settings[0]!r}")
+
+
+def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:
+    """Add ``--config``, ``--set`` and short flags for some settings.
+
+    Args:
+        parser: The parser of a verb.
+        short: Dotted key and help of each short flag.
+    """
+    parser.add_argument(
+        "--config", nargs="+", default=[], metavar="FILE", help="recipe: YAML files or shipped names, the last wins"
+    )
+    for flag, (key, text) in short.items():
+        parser.add_argument(flag, dest=key, metavar=flag[2:].upper(), help=f"{text} (--{key.replace('_', '-')})")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set one key; may be repeated")
+    parser.set_defaults(short=short)
+
+
+def overrides(arguments: argparse.Namespace, settings: Sequence[str]) -> list[Override]:
+    """All settings of a command line: short flags, then ``--set KEY=VALUE``, then dotted flags; the last wins.
+
+    Args:
+        arguments: Of a parser that `add_settings` has extended.
+        settings: The arguments that the parser left over.
+
+    Raises:
+        ConfigError: If one of them is no setting.
+    """
+    given = {flag: (key, getattr(arguments, key)) for flag, (key, _) in arguments.short.items()}
+    short = [Override(key=key, value=value, source=flag) for flag, (key, value) in given.items() if value is not None]
+    return [*short, *map(parse_setting, arguments.set), *parse_flags(settings)]
+
+
+def settings_help(schema: type[BaseModel]) -> str:
+    """The settings of a config class as help text: flag, type, meaning and default."""
+    lines = ["settings (defaults in brackets; the recipe's values come before, flags win):"]
+    for key, field in dotted_keys(schema):
+        flag = f"--{key.replace('_', '-')} {_metavar(field.annotation)}"
+        default = "" if field.is_required() else f" [{_shown(field)}]"
+        lines.append(f"  {flag:44}{field.description or ''}{default}")
+    return "\n".join(lines)
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "{" + ",".join(map(str, get_args(annotation))) + "}"
+    kinds = {bool: "BOOL", int: "INT", float: "FLOAT", str: "TEXT"}
+    if annotation in kinds:
+        return kinds[annotation]
+    if get_origin(annotation) is tuple:
+        return "[...]"
+    return next((kinds[inner] for inner in get_args(annotation) if inner in kinds), "VALUE")
+
+
+def _shown(field: FieldInfo) -> str:
+    value = field.default
+    return "null" if value is None else str(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,89 @@
+"""The command ``search-env``: one module a verb, loaded only when its verb is used.
+
+Exit codes: 0 done, 1 an unexpected failure, 2 something the user can put right (one
+message on stderr, no traceback), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
+
+from search_agents.cli.terminal import write
+from search_env.errors import ConfigError, SearchEnvError, unknown_name
+from search_env.render import visible
+
+__all__ = ["main"]
+
+_VERBS = {
+    "list": "name every environment, dialect, reward, dataset, method, retriever and recipe",
+    "play": "play an episode by hand in the terminal",
+    "train": "train a search agent through the stages of a recipe, and evaluate it",
+    "eval": "measure a method with a model on the questions of an environment",
+    "resume": "go on with a training run that was stopped",
+    "ask": "answer a question from your own documents, with its passages",
+}
+
+_EXAMPLES = """\
+examples:
+  search-env train
+  search-env play --env SearchQA-FictionalWiki-v0
+  search-env ask "Who wrote it?" --model outputs/my-run --corpus my.jsonl
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: The arguments after the command's name; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except SearchEnvError as error:
+        sys.stderr.write(f"search-env: error: {visible(str(error))}\n")
+        return 2
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f"search-env: interrupted{f'; {stop}' if str(stop) else ''}\n")
+        return 130
+    except SystemExit as stop:  # argparse ends this way after --help
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        write(_overview())
+        return 0
+    verb, *rest = arguments
+    if verb == "--version":
+        write(f"search-env {_version()}")
+        return 0
+    if verb not in _VERBS:
+        raise ConfigError(f"{unknown_name('verb', verb, _VERBS)} `search-env --help` shows what each one does.")
+    module: ModuleType = importlib.import_module(f"search_agents.cli.{verb}")
+    parser = module.parser(verb, _VERBS[verb])
+    parsed, settings = parser.parse_known_args(rest)
+    code: int = module.run(parsed, settings)
+    return code
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {verb:8}{purpose}" for verb, purpose in _VERBS.items())
+    return (
+        "usage: search-env VERB ...\n\nThe Gymnasium of search agents.\n\n"
+        f"verbs (search-env VERB --help tells more):\n{verbs}\n\n{_EXAMPLES}"
+    ).rstrip()
+
+
+def _version() -> str:
+    try:
+        return version("search-env")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,17 @@
+"""Configs: sections with defaults, YAML recipes, dotted flags; checked before anything runs."""
+
+from search_agents.config.load import Override, differing_keys, load_config, parse_flags, parse_setting
+from search_agents.config.recipes import find_recipe, recipes
+from search_agents.config.schema import EvalConfig, TrainConfig
+
+__all__ = [
+    "EvalConfig",
+    "Override",
+    "TrainConfig",
+    "differing_keys",
+    "find_recipe",
+    "load_config",
+    "parse_flags",
+    "parse_setting",
+    "recipes",
+]

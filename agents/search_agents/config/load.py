@@ -1,0 +1,267 @@
+"""From YAML files and flags to one checked config: defaults < files, in order < flags.
+
+Whatever is wrong is told with the place it was written (file or flag), the key, what
+is allowed and the closest key that exists. A file or flag can only hold plain values:
+nothing is imported or run because of a config.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from search_env.errors import ConfigError
+
+__all__ = ["Override", "differing_keys", "dotted_keys", "load_config", "parse_flags", "parse_setting"]
+
+Key = tuple[str | int, ...]
+C = TypeVar("C", bound=BaseModel)
+
+_DEFAULTS = "the defaults"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """One setting given on the command line."""
+
+    key: str
+    """Dotted key: ``learner.lr``, ``stages.0.max_steps``."""
+    value: str
+    source: str
+    """How it was written, for messages."""
+
+
+def parse_flags(arguments: Sequence[str]) -> list[Override]:
+    """Read dotted flags: ``--learner.lr 1e-4`` or ``--learner.lr=1e-4``.
+
+    Raises:
+        ConfigError: If an argument is no dotted flag or has no value.
+    """
+    overrides = []
+    rest = list(arguments)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not re.fullmatch(r"--[\w-]+(\.[\w-]+)+", flag):
+            raise ConfigError(f"unknown argument {flag!r}. A setting is written --section.key VALUE; see --help.")
+        if not equals:
+            if not rest or re.match(r"--[A-Za-z]", rest[0]):
+                raise ConfigError(f"{flag} has no value. Write {flag} VALUE.")
+            value = rest.pop(0)
+        overrides.append(Override(key=_snake(flag[2:]), value=value, source=flag))
+    return overrides
+
+
+def parse_setting(text: str) -> Override:
+    """Read the argument of ``--set``: ``learner.lr=1e-4``.
+
+    Raises:
+        ConfigError: If it is not of the form KEY=VALUE.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key.strip()):
+        raise ConfigError(f"--set {text!r} is not of the form KEY=VALUE. Write for example --set learner.lr=1e-4.")
+    return Override(key=_snake(key.strip()), value=value, source=f"--set {key.strip()}")
+
+
+def load_config(
+    schema: type[C],
+    files: Sequence[Path] = (),
+    overrides: Sequence[Override] = (),
+    *,
+    base: Mapping[str, Any] | None = None,
+    base_source: str = _DEFAULTS,
+) -> C:
+    """Put a config together and check it.
+
+    Args:
+        schema: The config class.
+        files: YAML files; a later one wins.
+        overrides: Settings of the command line; they win over the files.
+        base: Values that come before the files, for example those of a finished run.
+        base_source: Name of `base` in messages.
+
+    Raises:
+        ConfigError: If a file cannot be read, or a key or value is wrong. All problems are told at once.
+    """
+    sources: dict[Key, str] = {}
+    values = schema().model_dump(mode="json")
+    if base is not None:
+        values = _merged(values, dict(base), base_source, sources)
+    for file in files:
+        values = _merged(values, _read_yaml(file), str(file), sources)
+    for override in overrides:
+        _assign(values, override, sources)
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_messages(schema, error, sources))) from None
+
+
+def dotted_keys(schema: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a config class as (dotted key, pydantic field), in order; an item of a list is ``0``."""
+    for name, field in schema.model_fields.items():
+        inner = _section_in(field.annotation)
+        if inner is None:
+            yield prefix + name, field
+        else:
+            listed = "0." if _is_list(field.annotation) else ""
+            yield from dotted_keys(inner, f"{prefix}{name}.{listed}")
+
+
+def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """Dotted keys at which two plain (JSON) values differ, sorted."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        pairs = {key: (one.get(key), other.get(key)) for key in sorted({*one, *other})}
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = {str(index): pair for index, pair in enumerate(zip(one, other, strict=True))}
+    else:
+        return [] if one == other else [prefix]
+    return [key for name, pair in pairs.items() for key in differing_keys(*pair, f"{prefix}.{name}".lstrip("."))]
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}. Give the path of a YAML file.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8 text. Give the path of a YAML file.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{file}{line}: is not YAML: {getattr(error, 'problem', None) or error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: holds a {type(values).__name__}; a config is a mapping of sections to keys.")
+    return values
+
+
+def _merged(under: Any, over: Any, source: str, sources: dict[Key, str], at: Key = ()) -> Any:
+    sources[at] = source
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    merged = dict(under)
+    for key, value in over.items():
+        merged[key] = _merged(under.get(key), value, source, sources, (*at, key))
+    return merged
+
+
+def _assign(values: dict[str, Any], override: Override, sources: dict[Key, str]) -> None:
+    parts = [int(part) if part.isdecimal() else part for part in override.key.split(".")]
+    place: Any = values
+    for depth, part in enumerate(parts):
+        where = ".".join(map(str, parts[:depth]))
+        if isinstance(place, list):
+            if not isinstance(part, int) or part >= len(place):
+                raise ConfigError(f"{override.source}: {where} has items 0 to {len(place) - 1}, not {part!r}.")
+        elif not isinstance(place, dict):
+            raise ConfigError(f"{override.source}: {where} is a value, it has no keys of its own.")
+        if depth == len(parts) - 1:
+            place[part] = _plain(override.value)
+        elif isinstance(place, dict) and place.get(part) is None:
+            place[part] = {}
+        place = place[part]
+    sources[tuple(parts)] = override.source
+
+
+def _plain(text: str) -> Any:
+    # Numbers and booleans stay text here: the schema knows which of them a key wants.
+    if text in ("null", "none", "None") or text[:1] in "[{":
+        try:
+            return yaml.safe_load("null" if text.lower() == "none" else text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+def _messages(schema: type[BaseModel], error: ValidationError, sources: Mapping[Key, str]) -> list[str]:
+    problems: dict[Key, dict[str, None]] = {}  # a dict keeps the order and drops repetitions
+    for detail in error.errors(include_url=False):
+        # pydantic counts the items of a list that are valid, so a wrong item is told twice.
+        if detail["type"] == "too_short" and detail["input"]:
+            continue
+        key = _key_within(schema, detail["loc"])
+        problems.setdefault(key, {})[_problem(schema, key, detail)] = None
+    return [f"{_source(key, sources)}: {_name(key)}{' or '.join(texts)}" for key, texts in problems.items()]
+
+
+def _problem(schema: type[BaseModel], key: Key, detail: ErrorDetails) -> str:
+    if detail["type"] == "extra_forbidden":
+        section = _section_at(schema, key[:-1]) or schema
+        place = ".".join(map(str, key[:-1])) or "the config"
+        known = f"Allowed keys in {place}: {', '.join(section.model_fields)}."
+        close = _closest(schema, key)
+        return "unknown key." + (f" Did you mean {close!r}? " if close else " ") + known
+    if detail["type"] == "missing":
+        return "the key is missing."
+    text = detail["msg"].removeprefix("Value error, ")
+    given = f" (given: {detail['input']!r})" if not isinstance(detail["input"], dict | list | tuple) else ""
+    return f"{text[:1].lower()}{text[1:]}{given}"
+
+
+def _closest(schema: type[BaseModel], key: Key) -> str | None:
+    keys = [name for name, _ in dotted_keys(schema)]
+    *_, leaf = key
+    same_leaf = [name for name in keys if name.rsplit(".", 1)[-1] == leaf]
+    name = ".".join("0" if isinstance(part, int) else part for part in key)
+    close = same_leaf or difflib.get_close_matches(name, keys, n=1, cutoff=0.75)
+    if not close:
+        return None
+    index = next((str(part) for part in key if isinstance(part, int)), "0")
+    return close[0].replace(".0.", f".{index}.")
+
+
+def _source(key: Key, sources: Mapping[Key, str]) -> str:
+    """Where the value at a key was written: last of the key and what is in it, else the section around it."""
+    inside = [source for place, source in sources.items() if place[: len(key)] == key]
+    around = [sources[key[:n]] for n in range(len(key), -1, -1) if key[:n] in sources]
+    return [_DEFAULTS, *reversed(around), *inside][-1]
+
+
+def _name(key: Key) -> str:
+    return f"{'.'.join(map(str, key))}: " if key else ""
+
+
+def _key_within(schema: type[BaseModel], loc: Key) -> Key:
+    """Cut what pydantic adds to a location (the branch of a union, the key of a mapping)."""
+    section: type[BaseModel] | None = schema
+    for depth, part in enumerate(loc):
+        if isinstance(part, int):
+            continue
+        if section is None:
+            return loc[:depth]
+        field = section.model_fields.get(part)
+        section = _section_in(field.annotation) if field else None
+    return loc
+
+
+def _section_at(schema: type[BaseModel], key: Key) -> type[BaseModel] | None:
+    section: type[BaseModel] | None = schema
+    for part in key:
+        if isinstance(part, str):
+            field = section.model_fields.get(part) if section else None
+            section = _section_in(field.annotation) if field else None
+    return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) in (tuple, list)
+
+
+def _snake(key: str) -> str:
+    return key.replace("-", "_")

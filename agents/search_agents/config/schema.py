@@ -1,0 +1,266 @@
+"""Every setting of a training or an evaluation, as frozen sections that refuse unknown keys.
+
+A config says what a run is and holds plain values only, so that it can be stored as
+JSON with the run and compared at resume. The docstring under a field is its help text
+on the command line. Where the run is written (``--out``) and how it is shown
+(``--display``) are no part of it: they do not change what is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+__all__ = [
+    "EnvSection",
+    "EvalConfig",
+    "EvaluationSection",
+    "HeldOutSection",
+    "LearnerSection",
+    "ModelSection",
+    "RolloutSection",
+    "RunSection",
+    "Section",
+    "StageSection",
+    "TrainConfig",
+    "TrainRunSection",
+    "UntilSection",
+]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, no unknown keys, field docstrings as help."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        validate_default=True,
+        allow_inf_nan=False,
+    )
+
+
+class EnvSection(Section):
+    """The environment: which questions, which documents, which protocol."""
+
+    id: str = "SearchQA-FictionalWiki-v0"
+    """Registered id of the environment; `search-env list environments` names them."""
+    data: str | None = None
+    """Folder with train.jsonl, dev.jsonl and corpus.jsonl, for a set that is not embedded."""
+    retriever: str = "bm25"
+    """Name of the retriever that runs the queries."""
+    dialect: str = "r1-searcher"
+    """The protocol of tags."""
+    prompt: str = "bare"
+    """Wording of the prompt: base, instruct, bare, or the path of a prompt file."""
+    top_k: PositiveInt = 3
+    """Documents that one search returns."""
+    max_searches: NonNegativeInt = 8
+    """Searches that one episode may run."""
+    max_turns: PositiveInt = 10
+    """Segments that one episode may have."""
+    max_chars: PositiveInt = 40_000
+    """Characters that one episode may have, the documents' included."""
+
+
+class ModelSection(Section):
+    """The language model."""
+
+    path: str = "tiny"
+    """`tiny` (shipped with the package), a model folder, a run folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the weights, and of the computation when sampling."""
+
+
+class RolloutSection(Section):
+    """How episodes are sampled."""
+
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature in training; 1 samples the policy itself."""
+    max_segment_tokens: PositiveInt = 128
+    """Tokens that the model may write in one segment."""
+    max_episode_tokens: PositiveInt = 768
+    """Tokens of a whole episode: prompt, segments and documents."""
+    num_envs: PositiveInt = 128
+    """Episodes that a process samples at the same time."""
+    num_env_runners: NonNegativeInt = 0
+    """Processes that sample; 0 samples in the learner's process with the learner's own weights."""
+
+    @model_validator(mode="after")
+    def _segment_fits_episode(self) -> RolloutSection:
+        if self.max_segment_tokens >= self.max_episode_tokens:
+            raise ValueError(
+                f"max_segment_tokens ({self.max_segment_tokens}) must be less than "
+                f"max_episode_tokens ({self.max_episode_tokens})"
+            )
+        return self
+
+
+class LearnerSection(Section):
+    """Reinforce++: the batch, the step and the loss."""
+
+    advantage: Literal["reinforce++", "reinforce++-baseline"] = "reinforce++-baseline"
+    """Advantage estimator; the baseline variant subtracts the mean return of the group first."""
+    lr: PositiveFloat = 1e-5
+    """Learning rate of AdamW."""
+    prompts_per_batch: PositiveInt = 32
+    """Questions in one training step."""
+    group_size: PositiveInt = 4
+    """Episodes for each question."""
+    minibatch_size: PositiveInt = 32
+    """Episodes for one optimizer step."""
+    micro_batch_tokens: PositiveInt = 4096
+    """Most tokens of one forward pass, padding included; bounds the memory."""
+    autocast: bool = False
+    """Compute in bfloat16 while the weights keep their number format."""
+    kl_coef: NonNegativeFloat = 0.0
+    """Weight of the token-level KL to the untrained model inside the reward; 0 keeps no reference model."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Clip range of the importance ratio."""
+    grad_clip: PositiveFloat = 1.0
+    """Largest global norm of the gradient."""
+    num_learners: NonNegativeInt = 0
+    """Learner processes; 0 learns in the driver's process."""
+
+    @model_validator(mode="after")
+    def _groups_allow_a_baseline(self) -> LearnerSection:
+        if self.advantage == "reinforce++-baseline" and self.group_size < 2:
+            raise ValueError("advantage reinforce++-baseline needs group_size >= 2: a group of one has no baseline")
+        if self.minibatch_size > self.prompts_per_batch * self.group_size:
+            raise ValueError(
+                f"minibatch_size ({self.minibatch_size}) is more than the batch holds: "
+                f"prompts_per_batch x group_size = {self.prompts_per_batch * self.group_size}"
+            )
+        return self
+
+
+class UntilSection(Section):
+    """When a stage is over before its steps are spent."""
+
+    search_rate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Share of episodes that search, at least."""
+    format_rate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Share of episodes in the right format, at least."""
+    patience: PositiveInt = 2
+    """Steps in a row that must reach both."""
+
+
+class StageSection(Section):
+    """One stage: its reward and its length."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Name of the stage in metrics and plots."""
+    reward: str | dict[str, float]
+    """Name of a reward, or a weight for each reward part by name."""
+    max_steps: PositiveInt
+    """Steps after which the stage is over in any case."""
+    until: UntilSection | None = None
+    """Ends the stage early; null runs all steps."""
+
+
+class EvaluationSection(Section):
+    """The evaluation on held-out questions."""
+
+    split: str = "test"
+    """Split of the dataset that holds the questions."""
+    questions: PositiveInt = 200
+    """Questions to ask, spread evenly over the split when it has more."""
+    temperatures: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
+    """Sampling temperatures, 0 for greedy; the first is the one of the headline figures."""
+    batch_size: PositiveInt = 128
+    """Episodes that run at the same time."""
+
+    @model_validator(mode="after")
+    def _temperatures_differ(self) -> EvaluationSection:
+        if min(self.temperatures) < 0 or len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError(f"temperatures must be different and not negative, not {list(self.temperatures)}")
+        return self
+
+
+class HeldOutSection(EvaluationSection):
+    """The evaluation that is part of a training run."""
+
+    baselines: bool = True
+    """Also measure forced first query, closed book and single-retrieval RAG, before and after."""
+
+
+class RunSection(Section):
+    """The run itself."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    """Without --out the folder is outputs/<name>-<time>."""
+    seed: NonNegativeInt = 0
+    """Seed of everything that is drawn: order of questions, tokens, floors."""
+    threads: PositiveInt = 1
+    """Threads of torch; one is the fastest for models of a few million parameters."""
+
+
+class TrainRunSection(RunSection):
+    """The run itself and what it keeps."""
+
+    checkpoint_every: PositiveInt = 5
+    """Steps between checkpoints; the end of a stage is always one."""
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints to keep."""
+    sampled_groups: NonNegativeInt = 4
+    """Groups in each step whose best and worst episodes are written to episodes/."""
+
+
+class TrainConfig(Section):
+    """Everything that decides a training run."""
+
+    env: EnvSection = EnvSection()
+    model: ModelSection = ModelSection()
+    rollout: RolloutSection = RolloutSection()
+    learner: LearnerSection = LearnerSection()
+    stages: Annotated[tuple[StageSection, ...], Field(min_length=1)] = (
+        StageSection(name="stage1", reward="stage1", max_steps=8, until=UntilSection()),
+        StageSection(name="stage2", reward="stage2", max_steps=20),
+    )
+    evaluation: HeldOutSection = HeldOutSection()
+    run: TrainRunSection = TrainRunSection()
+
+    @model_validator(mode="after")
+    def _stage_names_differ(self) -> TrainConfig:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages must have different names, not {names}")
+        return self
+
+    @property
+    def chat(self) -> bool:
+        """Whether the prompt goes through the model's chat template."""
+        return self.env.prompt == "instruct"
+
+    @property
+    def max_steps(self) -> int:
+        """The most training steps that the stages allow together."""
+        return sum(stage.max_steps for stage in self.stages)
+
+
+class EvalConfig(Section):
+    """Everything that decides an evaluation."""
+
+    method: str = "r1-searcher"
+    """Method of the table; `search-env list methods` names them."""
+    env: EnvSection = EnvSection()
+    model: ModelSection = ModelSection()
+    rollout: RolloutSection = RolloutSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: RunSection = RunSection()
+
+    @property
+    def chat(self) -> bool:
+        """Whether the prompt goes through the model's chat template."""
+        return self.env.prompt == "instruct"

@@ -1,0 +1,63 @@
+"""Environments as a config describes them, checked before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import gymnasium
+
+from search_agents.config.schema import EnvSection
+from search_env import SearchQAEnv, SearchQAVectorEnv
+from search_env.dialects import PromptStyle, get_dialect, read_prompt_file
+from search_env.errors import ConfigError, unknown_name
+from search_env.registration import ENVIRONMENTS
+from search_env.retrieval import RETRIEVERS
+from search_env.rewards import get_reward
+
+__all__ = ["check_env_section", "env_arguments", "make_env", "make_vector_env"]
+
+
+def check_env_section(section: EnvSection, rewards: Iterable[str | Mapping[str, float]] = ()) -> None:
+    """Check every name in an environment's settings.
+
+    Raises:
+        ConfigError: If one is unknown, or the prompt file cannot be read.
+    """
+    if section.id not in ENVIRONMENTS:
+        raise ConfigError(unknown_name("environment", section.id, ENVIRONMENTS))
+    if section.retriever not in RETRIEVERS:
+        raise ConfigError(unknown_name("retriever", section.retriever, RETRIEVERS))
+    get_dialect(section.dialect)
+    if section.prompt not in list(PromptStyle):
+        read_prompt_file(section.prompt)
+    for reward in rewards:
+        get_reward(reward)
+
+
+def env_arguments(section: EnvSection) -> dict[str, Any]:
+    """The keyword arguments of the environment: the section without the id."""
+    return section.model_dump(mode="json", exclude={"id"})
+
+
+def make_env(section: EnvSection, **arguments: Any) -> SearchQAEnv:
+    """Make one environment.
+
+    Args:
+        section: Its settings.
+        **arguments: More of the environment's own, for example `split`.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        DatasetError: If the data is missing or malformed.
+    """
+    check_env_section(section)
+    made = gymnasium.make(section.id, **{**env_arguments(section), **arguments})
+    return cast(SearchQAEnv, made.unwrapped)
+
+
+def make_vector_env(section: EnvSection, *, num_envs: int, **arguments: Any) -> SearchQAVectorEnv:
+    """Make `num_envs` environments that search together; see `make_env`."""
+    check_env_section(section)
+    made = gymnasium.make_vec(section.id, num_envs=num_envs, **{**env_arguments(section), **arguments})
+    return cast(SearchQAVectorEnv, made.unwrapped)

@@ -1,0 +1,180 @@
+"""The curves of a run and the bars of its evaluation, as PNG and SVG.
+
+Nothing is shown on a screen, and equal figures give equal SVG files. Several runs of
+one recipe are drawn as their mean with a band from the lowest to the highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_env.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_comparison", "plot_training"]
+
+Row = Mapping[str, Any]
+
+_BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#d9772b", "#3a9a5b", "#8a8f98"
+_PANELS = (
+    ("Reward", (("reward", "reward", _BLUE),)),
+    ("Answers", (("f1", "F1", _BLUE), ("em", "exact match", _ORANGE))),
+    ("Search and format", (("search_rate", "episodes that search", _BLUE), ("format_rate", "right format", _ORANGE))),
+    ("Searches per question", (("searches_per_question", "searches", _BLUE),)),
+    ("Response length (tokens)", (("response_tokens", "sampled tokens per episode", _BLUE),)),
+    ("Entropy and KL", (("entropy", "entropy (nats per token)", _BLUE), ("kl", "KL of one update", _ORANGE))),
+)
+_BARS = (
+    ("closed_book_before", "closed book,\nuntrained"),
+    ("rag_before", "one retrieval,\nuntrained"),
+    ("before", "agent,\nuntrained"),
+    ("forced_query", "untrained,\nforced query"),
+    ("closed_book_after", "closed book,\ntrained"),
+    ("rag_after", "one retrieval,\ntrained"),
+    ("stage1", "agent, after\nstage 1"),
+    ("after", "agent,\ntrained"),
+)
+
+
+def plot_training(runs: Sequence[Sequence[Row]], folder: Path) -> list[Path]:
+    """Draw what training did, step by step.
+
+    Args:
+        runs: The metrics of each run (`RunFolder.metrics`); several make bands.
+        folder: Where ``training.png`` and ``training.svg`` go.
+
+    Returns:
+        The files written; none if no run has a step.
+    """
+    runs = [run for run in runs if run]
+    if not runs:
+        return []
+    figure = _figure(width=11, height=6)
+    for axes, (title, curves) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
+        for key, label, color in curves:
+            _draw_curve(axes, runs, key, label=label, color=color)
+        _mark_stages(axes, runs)
+        _dress(axes, title, legend=len(curves) > 1)
+        axes.set_xlabel("step", fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _save(figure, folder, "training")
+
+
+def plot_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw the evaluation: every method beside the agent before and after, and the agent by hops.
+
+    Args:
+        summary: The content of ``summary.json``; evaluations that it lacks are left out.
+        folder: Where ``comparison.png`` and ``comparison.svg`` go.
+
+    Returns:
+        The files written.
+    """
+    figure = _figure(width=12, height=4)
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": [3, 2]})
+    bars = [(label, summary[key]) for key, label in _BARS if key in summary]
+    _draw_bars(
+        left,
+        [label for label, _ in bars],
+        {
+            "F1": ([scores["f1"] for _, scores in bars], _BLUE),
+            "exact match": ([scores["em"] for _, scores in bars], _ORANGE),
+        },
+    )
+    _dress(left, "Held-out questions", legend=True)
+    agents = [
+        (label, key, color)
+        for label, key, color in (
+            ("untrained", "before", _GREY),
+            ("after stage 1", "stage1", _ORANGE),
+            ("trained", "after", _BLUE),
+        )
+        if "by_hops" in summary.get(key, {})
+    ]
+    hops = sorted({hop for _, key, _ in agents for hop in summary[key]["by_hops"]})
+    _draw_bars(
+        right,
+        [f"{hop} hop{'' if str(hop) == '1' else 's'}" for hop in hops],
+        {
+            label: ([summary[key]["by_hops"].get(hop, {}).get("f1", 0.0) for hop in hops], color)
+            for label, key, color in agents
+        },
+    )
+    _dress(right, "F1 of the agent by hops", legend=bool(agents))
+    for axes in (left, right):
+        axes.set_ylim(0, 1)
+    return _save(figure, folder, "comparison")
+
+
+def _figure(*, width: float, height: float) -> Figure:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError("plots need matplotlib. Install it: pip install 'search-env[train]'") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_curve(axes: Axes, runs: Sequence[Sequence[Row]], key: str, *, label: str, color: str) -> None:
+    last = max(row["step"] for run in runs for row in run)
+    values = np.full((len(runs), last + 1), np.nan)  # [run, step]
+    for index, run in enumerate(runs):
+        for row in run:
+            if row.get(key) is not None:
+                values[index, row["step"]] = row[key]
+    steps = np.flatnonzero(~np.isnan(values).all(axis=0))
+    if not len(steps):
+        return
+    values = values[:, steps]
+    if len(runs) > 1:
+        axes.fill_between(steps, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=color, alpha=0.2, lw=0)
+    axes.plot(steps, np.nanmean(values, axis=0), color=color, label=label, lw=1.8)
+
+
+def _mark_stages(axes: Axes, runs: Sequence[Sequence[Row]]) -> None:
+    """A dashed line where a stage gives way to the next, one for each run."""
+    for run in runs:
+        for row, after in pairwise(run):
+            if row["stage"] != after["stage"]:
+                axes.axvline(row["step"] + 0.5, color=_GREY, lw=1, ls="--", alpha=1 if len(runs) == 1 else 0.5)
+
+
+def _draw_bars(axes: Axes, labels: Sequence[str], series: Mapping[str, tuple[Sequence[float], str]]) -> None:
+    places = np.arange(len(labels))
+    width = 0.8 / max(len(series), 1)
+    for index, (name, (values, color)) in enumerate(series.items()):
+        shifted = places + (index - (len(series) - 1) / 2) * width
+        drawn = axes.bar(shifted, values, width, color=color, label=name)
+        axes.bar_label(drawn, fmt="%.2f", fontsize=6, padding=1)
+    axes.set_xticks(places, labels, fontsize=7)
+
+
+def _dress(axes: Axes, title: str, *, legend: bool) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(axis="y", color="#e4e6ea", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    if legend:
+        axes.legend(fontsize=7, frameon=False)
+
+
+def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.png", folder / f"{name}.svg"]
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(files[0], dpi=130)
+        figure.savefig(files[1], metadata={"Date": None})
+    return files

@@ -1,0 +1,241 @@
+"""ReinforcePP: Reinforce++ for search agents as an RLlib algorithm.
+
+One training step samples a group of episodes for each of some questions, computes
+advantages over the whole batch, takes the optimizer steps through RLlib's
+`LearnerGroup`, and lets the schedule see how the episodes went. Everything that is
+random follows from the seed and the number of the step, so a run that is restored from
+a checkpoint does what it would have done without the stop.
+
+With neither remote runners nor remote learners, runner and learner share one module in
+one process, nothing is copied and Ray is not started.
+
+Example::
+
+    config = (
+        ReinforcePPConfig()
+        .environment("SearchQA-FictionalWiki-v0", env_config={"prompt": "bare"})
+        .training(model="path/or/hub-id", lr=1e-5, prompts_per_batch=32, group_size=4)
+    )
+    algo = config.build_algo()
+    result = algo.train()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    TIMERS,
+)
+
+from search_agents.learning.advantages import Advantage, compute_advantages
+from search_agents.learning.algorithm_config import ReinforcePPConfig
+from search_agents.learning.env_runner import LocalEnvRunnerGroup
+from search_agents.learning.episode_metrics import episode_metrics, reward_part_means
+from search_agents.learning.learner_group import Row
+from search_agents.learning.prompts import tasks_of_step
+from search_agents.learning.schedule import Schedule
+from search_agents.rollout import Episode, Task
+from search_env.errors import RetrieverUnavailable
+
+__all__ = ["ReinforcePP", "ReinforcePPConfig"]
+
+_PROGRESS = "search_agents"  # key of our own part of the algorithm's state
+
+
+class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
+    """Trains a search agent; see the module's docstring."""
+
+    @classmethod
+    def get_default_config(cls) -> ReinforcePPConfig:
+        """A configuration without a model."""
+        return ReinforcePPConfig()
+
+    def setup(self, config: ReinforcePPConfig) -> None:
+        """Build learners and runners."""
+        self._schedule = Schedule(self.config.stages)
+        self._steps_done, self._env_steps = 0, 0
+        self._episodes: list[Episode] = []
+        super().setup(config)
+        if self.config.shares_module:
+            module = self.learner_group._learner.module[DEFAULT_MODULE_ID]
+            self.env_runner_group = LocalEnvRunnerGroup(self.config, module)
+        counts = self.env_runner_group.foreach_env_runner(lambda runner: runner.num_questions)
+        self._num_questions: int = counts[0]
+
+    def _setup_logdir(self) -> None:
+        if self._storage:
+            super()._setup_logdir()
+        # Else nothing is logged to files, and RLlib's folder under ~/ray_results would stay empty.
+
+    @property
+    def steps_done(self) -> int:
+        """Number of training steps so far."""
+        return self._steps_done
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that the next step belongs to."""
+        return self._schedule.stage.name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last stage is over."""
+        return self._schedule.done
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes of the last step, group by group."""
+        return self._episodes
+
+    def step(self) -> dict[str, Any]:
+        """One iteration of RLlib, which is one training step here; adds the stage to its result."""
+        stage = self.stage
+        result = super().step()
+        return {**result, "stage": stage, "done": self.finished}
+
+    def training_step(self) -> None:
+        """Sample, compute advantages, update, and let the schedule see the episodes.
+
+        Raises:
+            RetrieverUnavailable: If too many episodes are invalid.
+        """
+        with self.metrics.log_time((TIMERS, "sync"), reduce="mean", window=1):
+            weights = self._weights()
+        with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
+            self._episodes = self._sample(weights)
+        self._env_steps += sum(len(episode.transcript.turns) for episode in self._episodes)
+        valid = self._valid_episodes()
+        with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
+            self._learn(valid)
+        self._steps_done += 1
+        self._schedule.observe(self._log_episodes())
+
+    def _tasks(self) -> list[Task]:
+        return tasks_of_step(
+            self._steps_done,
+            num_questions=self._num_questions,
+            prompts_per_batch=self.config.prompts_per_batch,
+            group_size=self.config.group_size,
+            seed=self._seed,
+        )
+
+    def _weights(self) -> Any:
+        """What the runners shall sample with, or None if they share the learner's module."""
+        if self.config.shares_module:
+            return None
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        weights = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
+        return weights if self.env_runner is not None else ray.put(weights)
+
+    def _sample(self, weights: Any) -> list[Episode]:
+        """Play the step's episodes, each group on one runner."""
+        tasks, reward = self._tasks(), self._schedule.stage.reward
+        if self.env_runner is not None:
+            return self.env_runner.sample(tasks=tasks, reward=reward, weights=weights)  # type: ignore[no-any-return]
+        runners = self.env_runner_group.num_remote_env_runners()
+        bounds = np.linspace(0, self.config.prompts_per_batch, runners + 1).astype(int) * self.config.group_size
+        requests = [
+            {"tasks": tasks[start:stop], "reward": reward, "weights": weights}
+            for start, stop in pairwise(bounds.tolist())
+        ]
+        parts = self.env_runner_group.foreach_env_runner("sample", kwargs=requests, local_env_runner=False)
+        return [episode for part in parts for episode in part]
+
+    def _valid_episodes(self) -> list[Episode]:
+        valid = [episode for episode in self._episodes if episode.valid]
+        invalid = len(self._episodes) - len(valid)
+        if not valid or invalid > self.config.max_invalid_rate * len(self._episodes):
+            raise RetrieverUnavailable(
+                f"the retriever failed in {invalid} of the {len(self._episodes)} episodes of step "
+                f"{self._steps_done + 1}, more than max_invalid_rate = {self.config.max_invalid_rate} allows. "
+                "Bring it back and resume from the last checkpoint."
+            )
+        return valid
+
+    def _learn(self, episodes: Sequence[Episode]) -> None:
+        """Compute advantages over the whole batch and take the optimizer steps."""
+        rows = [
+            Row(input_ids=episode.token_ids, action_mask=episode.action_mask, logprobs=episode.logprobs)
+            for episode in episodes
+        ]
+        log_ratios = self._log_ratios(rows) if self.config.kl_coef > 0 else None
+        advantages = compute_advantages(
+            [episode.reward for episode in episodes],
+            [row.action_mask for row in rows],
+            estimator=Advantage(self.config.advantage),
+            groups=[episode.group for episode in episodes],
+            log_ratios=log_ratios,
+            kl_coef=self.config.kl_coef,
+        )
+        results = self.learner_group.update_on(
+            [row.with_advantages(values) for row, values in zip(rows, advantages, strict=True)],
+            minibatch_size=self.config.minibatch_size,
+            order=np.random.default_rng([self._seed, self._steps_done, 1]).permutation(len(rows)),
+            num_epochs=self.config.num_epochs,
+            timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps},
+        )
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def _log_ratios(self, rows: Sequence[Row]) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        """The ratios log pi_old - log pi_ref of every token, [T] each."""
+        reference = self.learner_group.reference_logprobs(rows)
+        ratios = [row.logprobs - logprobs for row, logprobs in zip(rows, reference, strict=True)]
+        sampled = np.concatenate([ratio[row.action_mask] for ratio, row in zip(ratios, rows, strict=True)])
+        self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, "reference_kl"), float(sampled.mean()), window=1)
+        return ratios
+
+    def _log_episodes(self) -> dict[str, float]:
+        """Log how the episodes went; returns their metrics."""
+        metrics = episode_metrics(self._episodes)
+        self.metrics.log_dict(
+            {**metrics, NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps}, key=ENV_RUNNER_RESULTS, window=1
+        )
+        # The parts of the previous stage's reward are no longer measured.
+        self.metrics.delete(ENV_RUNNER_RESULTS, "reward_parts", key_error=False)
+        parts = reward_part_means(self._episodes)
+        self.metrics.log_dict(parts, key=(ENV_RUNNER_RESULTS, "reward_parts"), window=1)
+        return metrics
+
+    @property
+    def _seed(self) -> int:
+        return self.config.seed or 0
+
+    def get_progress(self) -> dict[str, Any]:
+        """Where the run stands: steps done and the schedule's state, plain values only."""
+        return {"steps_done": self._steps_done, "env_steps": self._env_steps, "schedule": self._schedule.get_state()}
+
+    def set_progress(self, progress: Mapping[str, Any]) -> None:
+        """Go on where `get_progress` says.
+
+        Raises:
+            ConfigError: If the schedule has no such stage.
+        """
+        self._schedule.set_state(progress["schedule"])
+        self._steps_done, self._env_steps = progress["steps_done"], progress["env_steps"]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the progress."""
+        return {**super().get_state(*args, **kwargs), _PROGRESS: self.get_progress()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        super().set_state(state)
+        if _PROGRESS in state:
+            self.set_progress(state[_PROGRESS])
+
+    def save_model(self, folder: str | Path) -> None:
+        """Write model and tokenizer as Transformers reads them, weights as safetensors."""
+        self.learner_group.on_first_learner(lambda learner: learner.save_pretrained(str(folder)))

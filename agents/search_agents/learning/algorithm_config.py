@@ -1,0 +1,211 @@
+"""The configuration of ReinforcePP: RLlib's, with what Reinforce++ and language models add.
+
+Where RLlib's default does harm to slow episodes or large models, ours differs, and the
+line says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.util.debug import log_once
+
+from search_agents.learning.advantages import Advantage
+from search_agents.learning.env_runner import TextEnvRunner
+from search_agents.learning.learner import ReinforcePPTorchLearner
+from search_agents.learning.learner_group import EpisodeLearnerGroup
+from search_agents.learning.rl_module import LLMModule
+from search_agents.learning.schedule import Schedule
+from search_env.errors import ConfigError, unknown_name
+from search_env.spaces import UnicodeText
+
+__all__ = ["ReinforcePPConfig"]
+
+_TEXT = UnicodeText(1_000_000)
+
+
+class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untyped
+    """Configuration of `ReinforcePP`; see `training` for what it adds to RLlib's."""
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        from search_agents.learning.algorithm import ReinforcePP  # which imports this module
+
+        super().__init__(algo_class=algo_class or ReinforcePP)
+        self.observation_space = self.action_space = _TEXT
+        self.env_runner_cls = TextEnvRunner
+        self.num_envs_per_env_runner = 128
+        self.batch_mode = "complete_episodes"
+        self.sample_timeout_s = None  # RLlib's minute would throw slow episodes away in silence
+        self.create_local_env_runner = False  # beside remote runners it would only hold one more model
+        self.restart_failed_env_runners = False  # also hides errors that the user could mend
+        self._dont_auto_sync_env_runner_states = True
+        self.torch_ddp_kwargs = {"broadcast_buffers": False}
+        self.log_sys_usage = False
+        self.seed = 0
+
+        self.lr = 1e-6
+        self.grad_clip = 1.0
+        self.minibatch_size = 32
+        self.model_path: str | None = None
+        self.dtype = "auto"
+        self.autocast = True
+        self.advantage = Advantage.REINFORCE_PP.value
+        self.prompts_per_batch = 32
+        self.group_size = 4
+        self.micro_batch_tokens = 2048
+        self.kl_coef = 0.0
+        self.clip = 0.2
+        self.temperature = 1.0
+        self.max_segment_tokens = 256
+        self.max_episode_tokens = 2048
+        self.chat = False
+        self.stages: list[dict[str, Any]] | None = None
+        self.max_invalid_rate = 0.5
+        self.torch_threads: int | None = None
+
+    def training(
+        self,
+        *,
+        model: str | Path | Mapping[str, Any] = NotProvided,
+        dtype: str = NotProvided,
+        autocast: bool = NotProvided,
+        advantage: str = NotProvided,
+        prompts_per_batch: int = NotProvided,
+        group_size: int = NotProvided,
+        micro_batch_tokens: int = NotProvided,
+        kl_coef: float = NotProvided,
+        clip: float = NotProvided,
+        temperature: float = NotProvided,
+        max_segment_tokens: int = NotProvided,
+        max_episode_tokens: int = NotProvided,
+        chat: bool = NotProvided,
+        stages: Sequence[Mapping[str, Any]] | None = NotProvided,
+        max_invalid_rate: float = NotProvided,
+        torch_threads: int | None = NotProvided,
+        **kwargs: Any,
+    ) -> Self:
+        """Set how to train.
+
+        Args:
+            model: Folder or hub id of a causal language model. (A mapping is RLlib's own setting of that name, which
+                it passes through here; it has no effect.)
+            dtype: Number format of weights and optimizer: ``auto`` (as saved), ``float32``, ``bfloat16``.
+            autocast: Whether the learner computes in bfloat16 while the weights keep their format.
+            advantage: ``reinforce++`` or ``reinforce++-baseline``.
+            prompts_per_batch: Questions in a step.
+            group_size: Episodes for each question.
+            micro_batch_tokens: The most tokens of one forward pass of a learner, padding included.
+            kl_coef: Weight of the token-level KL to the initial model inside the reward; 0 keeps no reference model.
+            clip: Range of the importance ratio around 1.
+            temperature: Of the sampling; the learner's log-probs are taken at the same temperature.
+            max_segment_tokens: The most tokens of a segment.
+            max_episode_tokens: The most tokens of an episode: prompt, segments and observations.
+            chat: Whether prompts go through the model's chat template.
+            stages: See `search_agents.learning.schedule.Stage.from_dict`; None keeps the environment's reward.
+            max_invalid_rate: Share of invalid episodes in a step above which training stops with an error.
+            torch_threads: Threads of torch in every process; None leaves them as they are.
+            **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (episodes of one optimizer
+                step, over all learners) and ``num_epochs``.
+
+        Returns:
+            This configuration.
+        """
+        if isinstance(model, str | Path):
+            self.model_path = str(model)
+        elif model is not NotProvided:
+            kwargs["model"] = model
+        super().training(**kwargs)
+        given = {
+            "dtype": dtype,
+            "autocast": autocast,
+            "advantage": advantage,
+            "prompts_per_batch": prompts_per_batch,
+            "group_size": group_size,
+            "micro_batch_tokens": micro_batch_tokens,
+            "kl_coef": kl_coef,
+            "clip": clip,
+            "temperature": temperature,
+            "max_segment_tokens": max_segment_tokens,
+            "max_episode_tokens": max_episode_tokens,
+            "chat": chat,
+            "stages": stages,
+            "max_invalid_rate": max_invalid_rate,
+            "torch_threads": torch_threads,
+        }
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    def validate(self) -> None:
+        """Check every setting.
+
+        Raises:
+            ConfigError: If one is wrong.
+        """
+        log_once(f"{self.algo_class.__name__}_on_new_api_stack")  # or RLlib would advise against its own API
+        super().validate()
+        if self.model_path is None:
+            raise ConfigError("no model to train; give one with .training(model='folder or hub id').")
+        if self.evaluation_interval:
+            raise ConfigError(
+                "evaluation_interval is set, but RLlib's evaluation knows no questions and answers; "
+                "leave it out and call search_agents.evaluation between the calls of train()."
+            )
+        names = [estimator.value for estimator in Advantage]
+        if self.advantage not in names:
+            raise ConfigError(unknown_name("advantage", str(self.advantage), names))
+        if self.advantage == Advantage.REINFORCE_PP_BASELINE and self.group_size < 2:
+            raise ConfigError("advantage 'reinforce++-baseline' needs group_size >= 2: one episode has no baseline.")
+        whole = ("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens")
+        for name in whole:
+            if not isinstance(self[name], int) or self[name] < 1:
+                raise ConfigError(f"{name} is {self[name]!r}; give a whole number of at least 1.")
+        ranges = {
+            "kl_coef": (self.kl_coef >= 0, "a number of at least 0"),
+            "clip": (0 < self.clip < 1, "a number between 0 and 1, for example 0.2"),
+            "temperature": (self.temperature > 0, "a positive number, for example 1.0"),
+            "max_episode_tokens": (self.max_episode_tokens > self.max_segment_tokens, "more than max_segment_tokens"),
+            "max_invalid_rate": (0 <= self.max_invalid_rate <= 1, "a share between 0 and 1"),
+        }
+        for name, (right, wanted) in ranges.items():
+            if not right:
+                raise ConfigError(f"{name} is {self[name]!r}; give {wanted}.")
+        Schedule(self.stages)
+
+    @property
+    def shares_module(self) -> bool:
+        """Whether one process samples and learns with one module."""
+        return bool(self.num_env_runners == 0 and self.num_learners == 0)
+
+    @property
+    def is_online(self) -> bool:
+        """What RLlib reads to decide whether it makes an `EnvRunnerGroup`; sharing, we make our own."""
+        return not self.shares_module
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The module: `LLMModule` on the configured model."""
+        settings = {
+            "model": self.model_path,
+            "dtype": self.dtype,
+            "autocast": self.autocast,
+            "temperature": self.temperature,
+            "reference": self.kl_coef > 0,
+        }
+        return RLModuleSpec(module_class=LLMModule, model_config=settings)
+
+    def get_default_learner_class(self) -> type[ReinforcePPTorchLearner]:
+        """The learner."""
+        return ReinforcePPTorchLearner
+
+    def build_learner_group(
+        self, *, env: Any = None, spaces: Any = None, rl_module_spec: Any = None, placement_group: Any = None
+    ) -> EpisodeLearnerGroup:
+        """Build the learners."""
+        spec = rl_module_spec or self.get_multi_rl_module_spec(env=env, spaces=spaces)
+        return EpisodeLearnerGroup(config=self.copy(), module_spec=spec, placement_group=placement_group)

@@ -1,0 +1,107 @@
+"""Checkpoints of a training run: complete or absent, readable by anything, resumed exactly.
+
+::
+
+    step_000010/
+    ├── model.safetensors, config.json, tokenizer.json …   as Transformers reads them
+    ├── optimizer.safetensors                              AdamW's moments by parameter name
+    ├── state.json                                         steps done, stage, counters
+    └── COMPLETE                                           written last
+
+A checkpoint is written beside its place and renamed, so a folder of its name is whole.
+Nothing in it is pickled: reading one runs no code. What is random follows from the seed
+and the number of the step, so that number is all that has to be kept of it.
+
+RLlib's own checkpoints (`Algorithm.save_to_path`) hold the same and more, as pickles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from search_agents.learning.algorithm import ReinforcePP
+from search_env.errors import RunError
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+_FORMAT = 1
+_MARK = "COMPLETE"
+
+
+def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
+    """Write where a run stands.
+
+    Args:
+        algo: The run.
+        folder: Where; must not exist.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RunError: If the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise RunError(f"{folder} exists; a checkpoint is never written over. Give another folder, or delete it.")
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)  # what a stopped run left
+    beside.mkdir(parents=True)
+    algo.learner_group.on_first_learner(lambda learner: learner.save_to_folder(str(beside.resolve())))
+    state = {"format": _FORMAT, **algo.get_progress()}
+    (beside / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+    (beside / _MARK).touch()
+    for path in [*beside.iterdir(), beside]:
+        _flush(path)
+    beside.rename(folder)
+    _flush(folder.parent)
+    return folder
+
+
+def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:
+    """Go on where a checkpoint stands.
+
+    Args:
+        algo: An algorithm of the same configuration.
+        folder: The checkpoint.
+
+    Raises:
+        RunError: If it is not there, not complete or not one of ours.
+        ModelError: If it is of another model.
+        ConfigError: If it stands in a stage that the configuration does not have.
+    """
+    folder = Path(folder).resolve()
+    state = _read_state(folder)
+    algo.learner_group.foreach_learner(
+        lambda learner: learner.load_from_folder(str(folder), env_steps=state["env_steps"])
+    )
+    algo.set_progress(state)
+    algo._iteration = state["steps_done"]
+
+
+def _read_state(folder: Path) -> dict[str, Any]:
+    if not (folder / _MARK).is_file():
+        what = "does not exist" if not folder.exists() else f"is no complete checkpoint: it has no file {_MARK}"
+        raise RunError(f"{folder} {what}. Give the folder of a checkpoint, such as RUN/checkpoints/step_000010.")
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        found = state["format"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / 'state.json'} cannot be read: {error}. Resume from another checkpoint.") from None
+    if found != _FORMAT:
+        raise RunError(
+            f"{folder} has format {found}, and this version reads {_FORMAT}. Resume with the version it is of."
+        )
+    return state
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

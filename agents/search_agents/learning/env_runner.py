@@ -1,0 +1,164 @@
+"""Samples episodes for the learner, in the driver's process or as a Ray actor.
+
+A runner keeps nothing between calls that matters: what to play, under which reward and
+with which weights comes with each request. A runner that is restarted, or an algorithm
+that is restored from an older checkpoint, therefore samples exactly what it would have
+sampled anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import torch
+from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.actor_manager import FaultTolerantActorManager
+from ray.rllib.utils.checkpoints import Checkpointable
+
+import search_env  # noqa: F401  # registers the environments, in every process that has a runner
+from search_agents.engines.base import SamplingParams
+from search_agents.engines.transformers import TransformersEngine
+from search_agents.learning.rl_module import LLMModule
+from search_agents.learning.schedule import RewardSpec
+from search_agents.rollout import Episode, Task, collect
+
+__all__ = ["LocalEnvRunnerGroup", "TextEnvRunner"]
+
+
+class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is untyped
+    """Plays episodes of the vector environment with the engine on the module's weights.
+
+    Args:
+        config: The algorithm's configuration.
+        module: The learner's own module, to sample with it as it is; None builds one.
+        **kwargs: What RLlib passes to every runner.
+    """
+
+    def __init__(self, *, config: Any, module: LLMModule | None = None, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        self._shares_module = module is not None
+        if self.config.torch_threads:
+            torch.set_num_threads(self.config.torch_threads)
+        self.make_env()
+        self.module: Any = module
+        self.make_module()
+
+    def make_env(self) -> None:
+        """Make the vector environment that the configuration names."""
+        self.env = gym.make_vec(
+            self.config.env,
+            num_envs=self.config.num_envs_per_env_runner,
+            vectorization_mode="vector_entry_point",
+            **self.config.env_config,
+        ).unwrapped
+
+    def make_module(self) -> None:
+        """Build the module, unless it is shared, and the engine on it."""
+        if self.module is None:
+            spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+            self.module = spec.build()[DEFAULT_MODULE_ID]
+        self.engine = TransformersEngine(self.module.model, self.module.tokenizer)
+
+    def get_spaces(self) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:
+        """Observation and action space, of the batch and of one episode."""
+        single = (self.env.single_observation_space, self.env.single_action_space)
+        batched = (self.env.observation_space, self.env.action_space)
+        return {INPUT_ENV_SPACES: batched, INPUT_ENV_SINGLE_SPACES: single, DEFAULT_MODULE_ID: single}
+
+    @property
+    def num_questions(self) -> int:
+        """Number of questions in the environment's dataset."""
+        return len(self.env.dataset.questions)
+
+    def sample(
+        self,
+        *,
+        tasks: Sequence[Task],
+        reward: RewardSpec | None = None,
+        weights: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Episode]:
+        """Play one episode for each task.
+
+        Args:
+            tasks: What to play.
+            reward: Judges the episodes; None keeps the environment's own.
+            weights: State for `set_state`, to sample with; None keeps the present ones.
+            **kwargs: Ignored; RLlib's own calls may bring more.
+
+        Returns:
+            The episodes, in the order of the tasks.
+        """
+        if weights is not None:
+            self.set_state(weights)
+        if reward is not None:
+            self.env.set_reward(reward)
+        sampling = SamplingParams(temperature=self.config.temperature, max_tokens=self.config.max_segment_tokens)
+        return collect(
+            self.engine,
+            self.env,
+            tasks,
+            sampling=sampling,
+            max_tokens=self.config.max_episode_tokens,
+            chat=self.config.chat,
+        )
+
+    def get_metrics(self) -> dict[str, Any]:
+        """Nothing: the algorithm has the episodes and measures them itself."""
+        return {}
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The weights, if they are asked for."""
+        if not self._check_component(COMPONENT_RL_MODULE, components, not_components):
+            return {}
+        return {COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: self.module.get_state()}}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over weights, be they older or newer; a shared module has them already."""
+        if COMPONENT_RL_MODULE in state and not self._shares_module:
+            self.module.set_state(state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The configuration."""
+        return (), {"config": self.config}
+
+    def assert_healthy(self) -> None:
+        """Check that the runner is complete."""
+        assert self.env is not None and self.module is not None
+
+    def stop(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+
+class LocalEnvRunnerGroup(EnvRunnerGroup):  # type: ignore[misc]  # ray is untyped
+    """A single runner in the driver's process, on the learner's own module.
+
+    RLlib's group starts Ray even without a remote runner, which takes seconds and a dozen processes. Nothing here
+    needs it.
+
+    Args:
+        config: The algorithm's configuration.
+        module: The module that runner and learner share.
+    """
+
+    def __init__(self, config: Any, module: LLMModule) -> None:
+        self._remote_config = self._local_config = config
+        self._worker_manager = FaultTolerantActorManager()
+        self._ignore_ray_errors_on_env_runners = False
+        self._num_env_runners_dropped_lifetime = 0
+        self._local_env_runner = TextEnvRunner(config=config, module=module, worker_index=0)
+
+    def sync_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: there is one set of weights."""

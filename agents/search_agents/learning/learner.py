@@ -1,0 +1,272 @@
+"""The learner: exact minibatches, micro-batches by token budget, one optimizer step each.
+
+RLlib's own learner takes one backward pass a step and may train some rows twice. Here
+a minibatch is cut into micro-batches of similar lengths whose gradients add up, and
+every loss is divided by the number of sampled tokens of the whole minibatch, over all
+learners. How the minibatch was cut therefore changes nothing but rounding.
+
+With several learners, gradients travel once a step: all backward passes but the last
+run without synchronisation. A step whose gradient is not finite is skipped by all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
+from safetensors.torch import load_file, save_file
+
+from search_agents.engines.pretrained import load_pretrained
+from search_agents.learning.losses import clipped_policy_loss
+from search_agents.learning.rl_module import (
+    ACTION_MASK,
+    ENTROPIES,
+    INPUT_IDS,
+    LOGPROBS,
+    PackedTensor,
+    named_tensors,
+    pack,
+    unpack,
+)
+
+__all__ = ["LENGTHS", "MINIBATCH", "NUM_TOKENS", "ReinforcePPTorchLearner", "micro_batches"]
+
+LENGTHS = "lengths"
+"""Column with the number of tokens of each row, padding left out."""
+MINIBATCH = "minibatch"
+"""Column with the number of the minibatch that each row belongs to."""
+NUM_TOKENS = "num_tokens"
+"""Column with the number of sampled tokens of each row's minibatch, over all learners."""
+
+ADAM_BETAS = (0.9, 0.95)
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES)
+
+
+class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is untyped
+    """Trains an `LLMModule` by the clipped ratio loss.
+
+    To try another loss, override `compute_loss_for_module`. Its result must be a sum over tokens divided by the
+    column `NUM_TOKENS`.
+    """
+
+    def build(self) -> None:
+        """Build module and optimizer."""
+        if self.config.torch_threads:
+            torch.set_num_threads(self.config.torch_threads)
+        super().build()
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        """Make AdamW over every parameter that is trained."""
+        params = [param for param in self.module[module_id].parameters() if param.requires_grad]
+        optimizer = torch.optim.AdamW(params, lr=0.0, betas=ADAM_BETAS, weight_decay=0.0, fused=True)
+        self.register_optimizer(
+            module_id=module_id, optimizer=optimizer, params=params, lr_or_lr_schedule=self.config.lr
+        )
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Mapping[str, torch.Tensor], fwd_out: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """The loss that one micro-batch contributes to its minibatch.
+
+        Args:
+            module_id: The module that is trained.
+            config: Its configuration.
+            batch: Columns of the micro-batch.
+            fwd_out: Output of the module's training forward.
+
+        Returns:
+            A scalar.
+        """
+        predicted = batch[ACTION_MASK][:, 1:]
+        num_tokens = batch[NUM_TOKENS][0]
+        part = clipped_policy_loss(
+            fwd_out[LOGPROBS],
+            batch[Columns.ACTION_LOGP][:, 1:][predicted],
+            batch[Columns.ADVANTAGES][:, 1:][predicted],
+            clip=config.clip,
+            num_tokens=num_tokens,
+        )
+        entropy = fwd_out[ENTROPIES].sum() / num_tokens
+        self._log_parts(module_id, {**part._asdict(), "entropy": entropy})
+        return part.loss
+
+    def reference_logprobs(self, batch: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
+        """Log-probs of the sampled tokens of each row under the frozen reference.
+
+        Args:
+            batch: Columns of the rows, as for an update.
+
+        Returns:
+            One array [sampled tokens of the row] for each row.
+        """
+        columns = _tensors(batch, self._device)
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        found: dict[int, torch.Tensor] = {}
+        for rows in micro_batches(columns[LENGTHS], self.config.micro_batch_tokens):
+            micro = _select(columns, rows)
+            counts = micro[ACTION_MASK][:, 1:].sum(dim=1).tolist()
+            found.update(zip(rows.tolist(), module.reference_logprobs(micro).cpu().split(counts), strict=True))
+        return [found[row].numpy() for row in range(len(columns[LENGTHS]))]
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write model and tokenizer as Transformers reads them."""
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        module.model.save_pretrained(folder)
+        module.tokenizer.save_pretrained(folder)
+
+    def save_to_folder(self, folder: str) -> None:
+        """Write model, tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
+        self.save_pretrained(folder)
+        moments = {
+            f"{name}.{key}": value.contiguous()
+            for name, optimizer, param in self._trained()
+            for key, value in optimizer.state[param].items()
+        }
+        save_file(moments, f"{folder}/{_OPTIMIZER_FILE}")
+
+    def load_from_folder(self, folder: str, *, env_steps: int) -> None:
+        """Take over what `save_to_folder` wrote.
+
+        Args:
+            folder: Where it lies.
+            env_steps: Environment steps so far, for a schedule of the learning rate.
+
+        Raises:
+            ModelError: If the folder holds no model, or another one.
+        """
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        saved, _ = load_pretrained(folder)
+        module.set_state({name: pack(tensor) for name, tensor in named_tensors(saved)})
+        moments = load_file(f"{folder}/{_OPTIMIZER_FILE}", device=str(self._device))
+        for name, optimizer, param in self._trained():
+            keys = [key for key in moments if key.rpartition(".")[0] == name]
+            optimizer.state[param] = {key.rpartition(".")[2]: moments[key] for key in keys}
+        for optimizer, schedule in self._optimizer_lr_schedules.items():
+            self._set_optimizer_lr(optimizer, schedule.update(timestep=env_steps))
+
+    def _trained(self) -> Iterator[tuple[str, torch.optim.Optimizer, torch.nn.Parameter]]:
+        """The parameters that are trained, by name, each with its optimizer."""
+        names = {param: name for name, param in self.module[DEFAULT_MODULE_ID].unwrapped().model.named_parameters()}
+        for optimizer, params in self._optimizer_parameters.items():
+            for param in params:
+                yield names[param], optimizer, param
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state, be it older or newer than the present one."""
+        if WEIGHTS_SEQ_NO in state:
+            self._weights_seq_no = -1  # RLlib ignores weights that are older than its own
+        super().set_state(state)
+        self._weights_seq_no = state.get(WEIGHTS_SEQ_NO, self._weights_seq_no)
+
+    def _create_iterator_if_necessary(
+        self, *, training_data: TrainingData, num_epochs: int = 1, **kwargs: Any
+    ) -> Iterator[MultiAgentBatch]:
+        columns = _tensors(training_data.batch.policy_batches[DEFAULT_MODULE_ID], self._device)
+        minibatches = [torch.nonzero(columns[MINIBATCH] == number)[:, 0] for number in columns[MINIBATCH].unique()]
+        self._steps_of_update = num_epochs * len(minibatches)
+        for rows in minibatches * num_epochs:
+            batch = SampleBatch({name: column[rows] for name, column in columns.items()})
+            yield MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=len(rows))
+
+    def _uncompiled_update(
+        self, batch: Mapping[str, SampleBatch], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
+        columns = batch[DEFAULT_MODULE_ID]
+        parts = micro_batches(columns[LENGTHS], self.config.micro_batch_tokens)
+        total = torch.zeros((), device=self._device)
+        for number, rows in enumerate(parts, start=1):
+            micro = {DEFAULT_MODULE_ID: _select(columns, rows)}
+            with contextlib.nullcontext() if number == len(parts) else self._without_sync():
+                losses = self.compute_losses(fwd_out=self.module.forward_train(micro), batch=micro)
+                loss = sum(losses.values())
+                # The mean over learners that synchronisation takes becomes the sum.
+                (loss * max(1, self.config.num_learners)).backward()
+            total += loss.detach()
+        self.apply_gradients({ref: param.grad for ref, param in self._params.items()})
+        return {}, {DEFAULT_MODULE_ID: total}, {}
+
+    def apply_gradients(self, gradients_dict: Mapping[Any, torch.Tensor | None]) -> None:
+        """Clip the gradient and take the step, or skip it if its norm is not finite."""
+        params = list(self._params.values())
+        norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip or float("inf"))
+        finite = bool(torch.isfinite(norm))
+        for optimizer in self._named_optimizers.values():
+            if finite:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if finite:
+            self.metrics.log_value((DEFAULT_MODULE_ID, "grad_norm"), float(norm), reduce="mean")
+        self.metrics.log_value((DEFAULT_MODULE_ID, "skipped_steps"), float(not finite), reduce="mean")
+
+    def _without_sync(self) -> contextlib.AbstractContextManager[None]:
+        module = self.module[DEFAULT_MODULE_ID]
+        return module.no_sync() if self.distributed else contextlib.nullcontext()
+
+    def _log_parts(self, module_id: str, parts: Mapping[str, torch.Tensor]) -> None:
+        """Log what adds up over micro-batches and learners; the sum is the mean over the steps of an update."""
+        for name, value in parts.items():
+            self.metrics.log_value((module_id, name), value.item() / self._steps_of_update, reduce="sum")
+
+    def _get_optimizer_state(self) -> dict[str, Any]:
+        return {
+            name: {"module_id": self._optimizer_name_to_module[name], "state": _map(optimizer.state_dict(), pack)}
+            for name, optimizer in self._named_optimizers.items()
+        }
+
+    def _set_optimizer_state(self, state: Mapping[str, Any]) -> None:
+        for name, entry in state.items():
+            self._named_optimizers[name].load_state_dict(_map(entry["state"], unpack))
+
+    @staticmethod
+    def _set_optimizer_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = float(lr)
+
+
+def micro_batches(lengths: torch.Tensor, max_tokens: int) -> list[torch.Tensor]:
+    """Cut rows into micro-batches of similar lengths.
+
+    Args:
+        lengths: Tokens of each row, [rows].
+        max_tokens: The most tokens of a micro-batch, padding included; a longer row is one by itself.
+
+    Returns:
+        Indices of rows, one tensor a micro-batch.
+    """
+    order = torch.argsort(lengths, stable=True)
+    parts: list[list[int]] = []
+    for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        if not parts or (len(parts[-1]) + 1) * length > max_tokens:
+            parts.append([])
+        parts[-1].append(row)
+    return [torch.tensor(part, device=lengths.device) for part in parts]
+
+
+def _select(columns: Mapping[str, torch.Tensor], rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Some rows, cut to the longest of them."""
+    longest = int(columns[LENGTHS][rows].max())
+    return {name: column[rows][:, :longest] if name in _PADDED else column[rows] for name, column in columns.items()}
+
+
+def _tensors(batch: Mapping[str, npt.NDArray[Any]], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.asarray(column)).to(device) for name, column in batch.items()}
+
+
+def _map(value: Any, function: Any) -> Any:
+    """Apply `pack` or `unpack` to every tensor of an optimizer's state, leaving numbers as they are."""
+    if isinstance(value, torch.Tensor | PackedTensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: _map(entry, function) for key, entry in value.items()}
+    return value

@@ -1,0 +1,174 @@
+"""From a rollout batch to the learners: rows, minibatches and an even share for each.
+
+The driver decides which episodes form a minibatch and which learner gets which, so the
+learners need no agreement among themselves: each gets the same number of rows of every
+minibatch, nearly the same number of tokens, and with every row the number of sampled
+tokens by which the whole minibatch is divided. One learner and several learners
+therefore compute the same update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner_group import LearnerGroup
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+
+from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS
+from search_agents.learning.rl_module import ACTION_MASK, INPUT_IDS
+
+__all__ = ["EpisodeLearnerGroup", "Row", "build_batches", "share_out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An episode as the learner sees it. Let T be its number of tokens."""
+
+    input_ids: npt.NDArray[np.int64]
+    """[T]"""
+    action_mask: npt.NDArray[np.bool_]
+    """True where the policy sampled the token, [T]."""
+    logprobs: npt.NDArray[np.float32]
+    """Log-probs when they were sampled, [T]."""
+    advantages: npt.NDArray[np.float32] | None = None
+    """[T]; None as long as they are not known."""
+
+    def with_advantages(self, advantages: npt.NDArray[np.float32]) -> Row:
+        """The same episode with its advantages."""
+        return replace(self, advantages=advantages)
+
+
+_PADDING = Row(
+    input_ids=np.zeros(2, dtype=np.int64),
+    action_mask=np.zeros(2, dtype=np.bool_),
+    logprobs=np.zeros(2, dtype=np.float32),
+    advantages=np.zeros(2, dtype=np.float32),
+)
+
+
+class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
+    """RLlib's learner group, fed with episodes."""
+
+    def update_on(
+        self, rows: Sequence[Row], *, minibatch_size: int, order: npt.NDArray[np.integer], **kwargs: Any
+    ) -> list[dict[str, Any]]:
+        """Train on episodes.
+
+        Args:
+            rows: The episodes, at least one with a sampled token.
+            minibatch_size: Episodes of one optimizer step; the last step may have fewer.
+            order: Permutation that says which episode comes when, [N].
+            **kwargs: Passed on to `LearnerGroup.update`.
+
+        Returns:
+            The results of the learners, for a metrics logger to aggregate.
+        """
+        batches = build_batches(
+            [rows[index] for index in order], minibatch_size=minibatch_size, num_shares=max(1, len(self))
+        )
+        data = {"batches": batches} if self.is_remote else {"batch": batches[0]}
+        return self.update(**data, **kwargs)  # type: ignore[no-any-return]
+
+    def reference_logprobs(self, rows: Sequence[Row]) -> list[npt.NDArray[np.float32]]:
+        """Log-probs of every token under the learners' frozen reference; 0 where not sampled.
+
+        Args:
+            rows: The episodes.
+
+        Returns:
+            One array [T] for each row.
+        """
+        shares = share_out([len(row.input_ids) for row in rows], max(1, len(self)))
+        batches = [_columns([rows[index] for index in share]) for share in shares]
+        if self.is_remote:
+            results = self._worker_manager.foreach_actor(
+                "reference_logprobs", kwargs=[{"batch": batch} for batch in batches]
+            )
+            found = self._get_results(results)
+        else:
+            found = [self._learner.reference_logprobs(batches[0])]
+        logprobs = [np.zeros(len(row.input_ids), dtype=np.float32) for row in rows]
+        for share, values in zip(shares, found, strict=True):
+            for index, sampled in zip(share, values, strict=True):
+                logprobs[index][rows[index].action_mask] = sampled
+        return logprobs
+
+    def on_first_learner(self, function: Callable[[Any], Any]) -> Any:
+        """Call a function with the first learner, wherever it runs; the others hold the same."""
+        first = None if self.is_local else self._worker_manager.healthy_actor_ids()[:1]
+        return self._get_results(self.foreach_learner(function, remote_actor_ids=first))[0]
+
+
+def build_batches(rows: Sequence[Row], *, minibatch_size: int, num_shares: int) -> list[MultiAgentBatch]:
+    """Cut episodes into minibatches and share each out to the learners.
+
+    Args:
+        rows: The episodes in training order.
+        minibatch_size: Episodes of a minibatch.
+        num_shares: Number of learners.
+
+    Returns:
+        One batch a learner. All have the same number of rows in every minibatch; where the episodes do not
+        suffice, a row without sampled tokens fills up.
+    """
+    shares: list[list[Row]] = [[] for _ in range(num_shares)]
+    minibatch, num_tokens = [], []
+    for number, start in enumerate(range(0, len(rows), minibatch_size)):
+        members = rows[start : start + minibatch_size]
+        parts = share_out([len(row.input_ids) for row in members], num_shares)
+        size = max(len(part) for part in parts)
+        for share, part in zip(shares, parts, strict=True):
+            share += [members[index] for index in part] + [_PADDING] * (size - len(part))
+        minibatch += [number] * size
+        num_tokens += [float(max(1, sum(int(row.action_mask.sum()) for row in members)))] * size
+    extra = {MINIBATCH: np.array(minibatch), NUM_TOKENS: np.array(num_tokens, dtype=np.float32)}
+    return [
+        MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch({**_columns(share), **extra})}, env_steps=len(share))
+        for share in shares
+    ]
+
+
+def share_out(lengths: Sequence[int], num_shares: int) -> list[list[int]]:
+    """Share out rows so that the shares are nearly equal in tokens and none has more rows than it must.
+
+    Longest row first, each to the share with the fewest tokens among those that still have room.
+
+    Args:
+        lengths: Tokens of each row.
+        num_shares: Number of shares.
+
+    Returns:
+        Indices of rows, in ascending order, one list a share.
+    """
+    most = -(-len(lengths) // num_shares)
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+    tokens = [0] * num_shares
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        room = [number for number in range(num_shares) if len(shares[number]) < most]
+        lightest = min(room, key=lambda number: tokens[number])
+        shares[lightest].append(index)
+        tokens[lightest] += lengths[index]
+    return [sorted(share) for share in shares]
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
+    """Rows as columns, padded on the right."""
+    lengths = np.array([len(row.input_ids) for row in rows] or [0])
+    columns: dict[str, npt.NDArray[Any]] = {
+        INPUT_IDS: np.zeros((len(rows), lengths.max()), dtype=np.int64),
+        ACTION_MASK: np.zeros((len(rows), lengths.max()), dtype=np.bool_),
+        Columns.ACTION_LOGP: np.zeros((len(rows), lengths.max()), dtype=np.float32),
+        Columns.ADVANTAGES: np.zeros((len(rows), lengths.max()), dtype=np.float32),
+    }
+    for index, row in enumerate(rows):
+        values = (row.input_ids, row.action_mask, row.logprobs, row.advantages)
+        for column, value in zip(columns.values(), values, strict=True):
+            if value is not None:
+                column[index, : len(value)] = value
+    return columns | {LENGTHS: lengths[: len(rows)]}

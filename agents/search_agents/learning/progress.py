@@ -1,0 +1,107 @@
+"""What a run shows while it works: one line a step, and on a terminal a live bar below the lines.
+
+The lines are the same in both displays, so a log reads like the terminal did.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+__all__ = ["DISPLAYS", "Progress", "make_progress", "step_line"]
+
+DISPLAYS = ("auto", "rich", "plain")
+
+_COLUMNS = (
+    ("reward", "reward", "{:.3f}"),
+    ("f1", "f1", "{:.3f}"),
+    ("search", "search_rate", "{:.2f}"),
+    ("format", "format_rate", "{:.2f}"),
+    ("searches/q", "searches_per_question", "{:.2f}"),
+    ("tokens", "response_tokens", "{:.0f}"),
+    ("kl", "kl", "{:.4f}"),
+    ("entropy", "entropy", "{:.2f}"),
+)
+
+
+class Progress(Protocol):
+    """Tells the user what is going on."""
+
+    def phase(self, text: str) -> None:
+        """Say what begins now."""
+        ...
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        """Show the metrics of a training step."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was found."""
+        ...
+
+
+def make_progress(display: str, max_steps: int) -> Progress:
+    """Choose the display.
+
+    Args:
+        display: One of `DISPLAYS`; ``auto`` is ``rich`` on a terminal and ``plain`` elsewhere.
+        max_steps: The most steps that the run may take.
+    """
+    if display == "rich" or (display == "auto" and sys.stdout.isatty()):
+        return _RichProgress(max_steps)
+    return _PlainProgress(max_steps)
+
+
+def step_line(row: Mapping[str, Any], max_steps: int) -> str:
+    """The metrics of one step as a line; a metric that is missing is shown as ``-``."""
+    cells = [f"{label} {_format(row.get(key), layout)}" for label, key, layout in _COLUMNS]
+    return f"step {row['step']:>3}/{max_steps}  {row['stage']:8}  {'  '.join(cells)}  {row['seconds']:.1f} s"
+
+
+class _PlainProgress:
+    def __init__(self, max_steps: int) -> None:
+        self._max_steps = max_steps
+
+    def phase(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        self.phase(step_line(row, self._max_steps))
+
+    def close(self) -> None:
+        pass
+
+
+class _RichProgress:
+    def __init__(self, max_steps: int) -> None:
+        from rich import progress
+
+        self._max_steps = max_steps
+        columns = (
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+        )
+        self._bar = progress.Progress(*columns)
+        self._task = self._bar.add_task("starting", total=max_steps)
+        self._bar.start()
+
+    def phase(self, text: str) -> None:
+        # The bar names what runs; the line above it stays.
+        self._bar.update(self._task, description=text[:60])
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        self._bar.update(self._task, completed=row["step"], description=f"training, {row['stage']}")
+        self._bar.console.print(step_line(row, self._max_steps), markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+def _format(value: float | None, layout: str) -> str:
+    return "-" if value is None else layout.format(value)

@@ -1,0 +1,208 @@
+"""The policy as an RLlib module: any Hugging Face causal language model.
+
+In training it gives log-probs and entropies of the *sampled* tokens and nothing else.
+Logits are computed at the positions that predict them, in chunks, and never kept: no
+tensor of [tokens, vocabulary] is larger than a chunk. Rows are padded on the right, so
+plain causal attention is right without a mask, and what stands behind a row's end
+cannot reach it.
+
+Weights keep their number format in every state, and tied weights are in it once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from search_agents.engines.pretrained import load_pretrained
+from search_agents.learning.attention import training_attention
+from search_env.errors import ModelError
+
+__all__ = [
+    "ACTION_MASK",
+    "ENTROPIES",
+    "INPUT_IDS",
+    "LOGPROBS",
+    "LLMModule",
+    "PackedTensor",
+    "named_tensors",
+    "pack",
+    "unpack",
+]
+
+INPUT_IDS = "input_ids"
+"""Column of token ids, [rows, tokens], padded on the right."""
+ACTION_MASK = "action_mask"
+"""Column that is True where the policy sampled the token, [rows, tokens]."""
+LOGPROBS = "logprobs"
+"""Output: log-prob of each sampled token, in the order of the mask's True entries, [sampled], float32."""
+ENTROPIES = "entropies"
+"""Output: entropy of the distribution that each was drawn from, without gradient, [sampled], float32."""
+
+LOGITS_PER_CHUNK = 1 << 24  # 64 MiB in float32
+
+
+class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
+    """A causal language model as policy.
+
+    The model config holds ``model`` (folder or hub id), ``dtype`` (of the weights), ``autocast`` (compute in
+    bfloat16), ``temperature`` (that of the sampling) and ``reference`` (keep a frozen copy of the initial weights,
+    in learners only).
+
+    Generating is the work of an engine, which shares `model`; so there is no inference forward.
+    """
+
+    def setup(self) -> None:
+        """Load the model.
+
+        Raises:
+            ModelError: If it cannot be loaded, or its logits are computed in a way that is not known here.
+        """
+        self.model, self.tokenizer = load_pretrained(self.model_config["model"], dtype=self.model_config["dtype"])
+        self._check_logits()
+        reference = None
+        if self.model_config["reference"] and not self.inference_only:
+            reference = copy.deepcopy(self.model).requires_grad_(False)
+        # Not a submodule: a reference is neither trained nor synchronised nor saved.
+        object.__setattr__(self, "_reference", reference)
+
+    def train(self, mode: bool = True) -> LLMModule:
+        """Stay in evaluation mode: with dropout the trained policy would not be the one that sampled."""
+        super().train(False)
+        return self
+
+    def _forward_train(self, batch: Mapping[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+        return self._evaluate(self.model, batch)
+
+    @torch.no_grad()
+    def reference_logprobs(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Log-probs of the sampled tokens under the frozen reference, as `LOGPROBS` of the training forward."""
+        device = batch[INPUT_IDS].device
+        return self._evaluate(self._reference.to(device), batch)[LOGPROBS]
+
+    def _evaluate(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        input_ids, predicted = batch[INPUT_IDS], batch[ACTION_MASK][:, 1:]
+        with self._precision(input_ids.device), training_attention(model):
+            hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+            selected, targets = hidden[:, :-1][predicted], input_ids[:, 1:][predicted]
+            logprobs, entropies = self._token_statistics(model, selected, targets)
+        return {LOGPROBS: logprobs, ENTROPIES: entropies}
+
+    def _token_statistics(
+        self, model: Any, hidden: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        size = max(1, LOGITS_PER_CHUNK // model.config.get_text_config().vocab_size)
+        if len(targets) <= size:
+            return self._chunk_statistics(model, hidden, targets)
+        # Each chunk's logits are computed again in the backward pass, so that no two live at once.
+        parts = [
+            checkpoint(self._chunk_statistics, model, *chunk, use_reentrant=False)
+            for chunk in zip(hidden.split(size), targets.split(size), strict=True)
+        ]
+        logprobs, entropies = zip(*parts, strict=True)
+        return torch.cat(logprobs), torch.cat(entropies)
+
+    def _chunk_statistics(
+        self, model: Any, hidden: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = _logits(model, hidden) / self.model_config["temperature"]
+        logprobs = -functional.cross_entropy(logits, targets, reduction="none")
+        with torch.no_grad():
+            distribution = functional.log_softmax(logits, dim=-1)
+            entropies = -(distribution.exp() * distribution).sum(dim=-1)
+        return logprobs, entropies
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.model_config["autocast"])
+
+    @torch.no_grad()
+    def _check_logits(self) -> None:
+        input_ids = torch.tensor([[0, 1, 2]])
+        hidden = self.model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        expected = self.model(input_ids=input_ids, use_cache=False).logits.float()
+        if not torch.allclose(_logits(self.model, hidden), expected, rtol=1e-2, atol=1e-2):
+            raise ModelError(
+                f"{type(self.model).__name__} computes its logits in a way that the learner does not know, so its "
+                "log-probs would be wrong. Choose a model whose logits are its output embedding of the last hidden "
+                "state, such as Llama, Qwen, Mistral, Gemma or SmolLM."
+            )
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, PackedTensor]:
+        """The weights by name, each once and in its own number format."""
+        return {name: pack(tensor) for name, tensor in named_tensors(self.model)}
+
+    def set_state(self, state: Mapping[str, PackedTensor]) -> None:
+        """Take over weights, in place.
+
+        Raises:
+            ModelError: If they are those of another model.
+        """
+        own = dict(named_tensors(self.model))
+        if own.keys() != state.keys():
+            raise ModelError(
+                f"the weights are those of another model than {self.model_config['model']!r}: they differ in "
+                f"{', '.join(sorted(own.keys() ^ state.keys())[:3])}."
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(unpack(state[name]))
+
+
+class PackedTensor(NamedTuple):
+    """A tensor that travels and is stored as plain NumPy, which has no bfloat16."""
+
+    dtype: str
+    """Name of the torch dtype."""
+    data: npt.NDArray[Any]
+    """The values; the bits of a bfloat16 as int16."""
+
+
+def pack(tensor: torch.Tensor) -> PackedTensor:
+    """Copy a tensor to NumPy without a change of value."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    tensor = tensor.detach().cpu().contiguous()
+    viewed = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
+    return PackedTensor(dtype, np.array(viewed.numpy()))
+
+
+def unpack(packed: PackedTensor) -> torch.Tensor:
+    """The tensor that `pack` was given, on the CPU."""
+    dtype = getattr(torch, packed.dtype)
+    tensor = torch.from_numpy(np.array(packed.data))
+    return tensor.view(dtype) if tensor.dtype is not dtype else tensor
+
+
+def named_tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
+    """Parameters and saved buffers of a model; weights that are tied come under their first name only."""
+    saved = model.state_dict(keep_vars=True)
+    buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in saved]
+    return [*model.named_parameters(), *buffers]
+
+
+def _logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Next-token logits at some positions, [positions, vocabulary], as the model itself computes them, in float32."""
+    config = model.config.get_text_config()
+    logits: torch.Tensor = model.get_output_embeddings()(hidden).float()
+    if getattr(config, "logit_scale", None):  # Cohere
+        logits = logits * config.logit_scale
+    if getattr(config, "logits_scaling", None):  # Granite
+        logits = logits / config.logits_scaling
+    if cap := getattr(config, "final_logit_softcapping", None):  # Gemma
+        logits = torch.tanh(logits / cap) * cap
+    return logits

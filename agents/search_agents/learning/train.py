@@ -1,0 +1,248 @@
+"""The driver of ``search-env train``: evaluate, train through the stages, evaluate again, report.
+
+Every part of a run is done once and kept: a resumed run skips the evaluations that are
+written, goes on from the newest complete checkpoint, and does the steps after it again.
+What it then writes is what it would have written without the stop.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_agents.config import TrainConfig
+from search_agents.evaluation.evaluate import HeldOut
+from search_agents.learning.build import build_algorithm, evaluation_engine
+from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
+from search_agents.learning.interrupt import deferred_interrupt
+from search_agents.learning.progress import Progress, make_progress
+from search_agents.learning.provenance import command_line, describe_origin, timestamp
+from search_agents.learning.run_folder import RunFolder
+from search_agents.learning.start import quiet_libraries
+from search_agents.learning.summary import evaluation_name, write_summary
+from search_agents.models import write_protocol
+from search_agents.rollout import Episode
+from search_env.errors import SearchEnvError
+
+__all__ = ["resume", "train"]
+
+_BEFORE = {
+    "closed_book_before": "naive-generation",
+    "rag_before": "standard-rag",
+    "forced_query": "r1-searcher-forced-query",
+}
+_AFTER = {"closed_book_after": "naive-generation", "rag_after": "standard-rag"}
+_STOPPING = "stopping after this step, to save it (Ctrl-C again: stop at once and lose the step)"
+
+
+def train(config: TrainConfig, *, out: Path | None = None, display: str = "auto") -> Path:
+    """Run a training from its start.
+
+    Args:
+        config: Everything that decides the run.
+        out: The run folder, new or empty; None makes ``outputs/<name>-<time>``.
+        display: See `search_agents.learning.progress.DISPLAYS`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SearchEnvError: If a setting, the data or the model is wrong.
+        KeyboardInterrupt: If the user stopped the run; its text says how to go on.
+    """
+    folder = RunFolder.create(out, config, describe_origin())
+    try:
+        return _drive(config, folder, display)
+    except SearchEnvError:
+        folder.remove_if_unused()  # so that the same command works once the mistake is mended
+        raise
+
+
+def resume(folder: RunFolder, *, display: str = "auto") -> Path:
+    """Go on with a run that was stopped; a finished run is left as it is.
+
+    Args:
+        folder: The run folder.
+        display: See `search_agents.learning.progress.DISPLAYS`.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        SearchEnvError: If the run cannot be resumed.
+        KeyboardInterrupt: If the user stopped the run again.
+    """
+    config = folder.config()
+    if folder.finished:
+        sys.stdout.write("The run is finished; there is nothing to go on with.\n")
+        return folder.path
+    return _drive(config, folder, display)
+
+
+def _drive(config: TrainConfig, folder: RunFolder, display: str) -> Path:
+    torch.set_num_threads(config.run.threads)
+    quiet_libraries()
+    progress = make_progress(display, config.max_steps)
+    try:
+        report = _Run(config, folder, progress).go()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
+    finally:
+        progress.close()
+    sys.stdout.write(f"\n{report}\n\n")
+    return folder.path
+
+
+class _Run:
+    """One start of a run: from wherever it stands to its end."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, progress: Progress) -> None:
+        self._config, self._folder, self._progress = config, folder, progress
+        self._begun = time.perf_counter()
+        self._earlier = folder.seconds_spent()
+
+    def go(self) -> str:
+        """Do all that is left to do; returns the final tables."""
+        self._open()
+        self._evaluate("the untrained model", agent="before", baselines=_BEFORE)
+        while not self._algorithm.finished:
+            if self._first_stage_is_over():
+                self._evaluate("the agent after the first stage", agent="stage1")
+            self._step()
+        self._evaluate("the trained model", agent="after", baselines=_AFTER)
+        model = self._folder.path / "model"
+        self._algorithm.save_model(model)
+        write_protocol(model, self._config)
+        self._progress.phase("writing plots, examples and the summary")
+        return write_summary(self._config, self._folder, self._held_out, seconds=self._elapsed())
+
+    def _open(self) -> None:
+        """Load data, index and model, and take up the newest checkpoint."""
+        self._progress.phase("loading questions and documents")
+        self._held_out = HeldOut(self._config)
+        documents = len(self._held_out.env.dataset.documents)
+        self._progress.phase(f"{len(self._held_out.questions)} held-out questions over {documents} documents")
+        self._progress.phase(f"loading the model {self._config.model.path}")
+        self._algorithm = build_algorithm(self._config)
+        checkpoints = self._folder.checkpoints()
+        if checkpoints:
+            load_checkpoint(self._algorithm, checkpoints[-1])
+            self._progress.phase(f"going on after step {self._algorithm.steps_done}")
+        step = self._algorithm.steps_done
+        self._folder.forget_after(step)
+        self._folder.add_attempt({"command": command_line(), "started": timestamp(), "after_step": step})
+
+    def _step(self) -> None:
+        """Train one step; keep its metrics, some episodes and, where due, a checkpoint."""
+        run = self._config.run
+        with deferred_interrupt(lambda: self._progress.phase(_STOPPING)) as request:
+            begun = time.perf_counter()
+            result = self._algorithm.train()
+            row = _metrics_row(result, step=self._algorithm.steps_done)
+            row |= {"seconds": round(time.perf_counter() - begun, 3), "elapsed": round(self._elapsed(), 3)}
+            self._folder.append_metrics(row)
+            self._folder.write_episodes(row["step"], _sampled(self._algorithm.episodes, run.sampled_groups))
+            self._progress.step(row)
+            stage_is_over = self._algorithm.finished or self._algorithm.stage != row["stage"]
+            if stage_is_over or request.made or row["step"] % run.checkpoint_every == 0:
+                save_checkpoint(self._algorithm, self._folder.checkpoint(row["step"]))
+                self._folder.keep_newest_checkpoints(run.keep_checkpoints)
+        if request.made:
+            raise KeyboardInterrupt
+
+    def _first_stage_is_over(self) -> bool:
+        """Whether the next step is the first one of the second stage."""
+        rows = self._folder.metrics()
+        first = self._config.stages[0].name
+        return bool(rows) and rows[-1]["stage"] == first != self._algorithm.stage
+
+    def _evaluate(self, what: str, *, agent: str, baselines: Mapping[str, str] | None = None) -> None:
+        """Measure the agent at every temperature, and the baselines at the first; what is written is not done again."""
+        headline = self._config.evaluation.temperatures[0]
+        planned = {
+            evaluation_name(agent, temperature, headline): ("r1-searcher", temperature)
+            for temperature in self._config.evaluation.temperatures
+        }
+        if self._config.evaluation.baselines:
+            planned |= {name: (method, headline) for name, method in (baselines or {}).items()}
+        missing = {name: plan for name, plan in planned.items() if self._folder.evaluation(name) is None}
+        if not missing:
+            return
+        self._progress.phase(f"evaluating {what}")
+        engine = evaluation_engine(self._algorithm)
+        for name, (method, temperature) in missing.items():
+            found = self._held_out.measure(method, engine, temperature=temperature)
+            result = {**found.to_dict(), "temperature": temperature, "elapsed": round(self._elapsed(), 3)}
+            self._folder.write_evaluation(name, result, found.records())
+            self._progress.phase(f"  {name:20} f1 {found.scores.f1:.3f}  search {found.scores.search_rate:.2f}")
+
+    def _elapsed(self) -> float:
+        """Seconds that the run has taken, all its starts together."""
+        return self._earlier + time.perf_counter() - self._begun
+
+
+def _metrics_row(result: Mapping[str, Any], *, step: int) -> dict[str, Any]:
+    """The line of a step in metrics.jsonl: what RLlib reports, under short names; None for what is not finite."""
+    episodes, learner, timers = result["env_runners"], result["learners"]["default_policy"], result["timers"]
+    measured = {
+        "reward": episodes["episode_return_mean"],
+        **{name: episodes[name] for name in _EPISODE_METRICS},
+        **{f"reward_{name}": value for name, value in episodes["reward_parts"].items()},
+        **{name: learner[name] for name in _LEARNER_METRICS if name in learner},
+        "sample_seconds": timers["sample"],
+        "learn_seconds": timers["learn"],
+    }
+    plain = {name: float(value) for name, value in measured.items()}
+    finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
+    return {"step": step, "stage": result["stage"], **finite}
+
+
+_EPISODE_METRICS = (
+    "f1",
+    "em",
+    "cem",
+    "search_rate",
+    "format_rate",
+    "searches_per_question",
+    "response_tokens",
+    "episode_tokens",
+    "truncated",
+    "invalid",
+)
+_LEARNER_METRICS = ("loss", "kl", "reference_kl", "entropy", "clip_fraction", "grad_norm", "skipped_steps")
+
+
+def _sampled(episodes: Sequence[Episode], groups: int) -> Iterator[dict[str, Any]]:
+    """The best and the worst episode of the first groups, without token ids."""
+    numbers = list(dict.fromkeys(episode.group for episode in episodes))[:groups]
+    for number in numbers:
+        group = [episode for episode in episodes if episode.group == number and episode.valid]
+        best, worst = (choose(group, key=lambda episode: episode.reward, default=None) for choose in (max, min))
+        for rank, episode in (("best", best), ("worst", worst)):
+            if episode is not None and (rank == "best" or episode is not best):
+                yield _episode_record(episode, rank)
+
+
+def _episode_record(episode: Episode, rank: str) -> dict[str, Any]:
+    question = episode.transcript.question
+    return {
+        "group": episode.group,
+        "rank": rank,
+        "question_id": question.id,
+        "question": question.text,
+        "answers": list(question.answers),
+        "answer": episode.transcript.answer,
+        "queries": list(episode.transcript.queries),
+        "reward": episode.reward,
+        "reward_parts": episode.reward_parts,
+        "metrics": episode.metrics,
+        "stop_reason": str(episode.stop_reason),
+        "format_problems": list(episode.transcript.format.problems),
+        "segments": [{"kind": str(segment.kind), "text": segment.text} for segment in episode.segments],
+    }

@@ -1,0 +1,158 @@
+"""`ask` and `eval` with a scripted model: answers with their passages, scores with their circumstances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from search_agents.cli import main
+from search_agents.engines.scripted import ScriptedEngine
+from search_agents.engines.transformers import TransformersEngine
+
+from search_env.datasets import load
+
+Captured = pytest.CaptureFixture[str]
+
+SEARCH = " I look it up. <begin_of_query> mayor Oslo <end_of_query>"
+ANSWER = " So it is her. </think>\n\n<answer> Kari Nordmann </answer>"
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
+    """Makes every model folder say what it is told to, by question."""
+    monkeypatch.setenv("SEARCH_ENV_CACHE", str(tmp_path / "cache"))
+
+    def set_scripts(scripts: Mapping[str, Sequence[str]]) -> None:
+        monkeypatch.setattr(TransformersEngine, "from_pretrained", lambda *_, **__: ScriptedEngine(scripts))
+
+    return set_scripts
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "search_env.json").write_text('{"env": {"prompt": "bare", "top_k": 2}}')
+    return str(folder)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    documents = [
+        {"id": "d1", "title": "Oslo", "text": "The mayor of Oslo is Kari\nNordmann."},
+        {"id": "d2", "title": "Mayor", "text": "A mayor leads a city. \u001b[31m"},
+        {"id": "d3", "title": "Bergen", "text": "Rain."},
+    ]
+    file = tmp_path / "my.jsonl"
+    file.write_text("".join(json.dumps(document) + "\n" for document in documents))
+    return str(file)
+
+
+def test_an_answer_comes_with_its_searches_and_cites_the_passage_that_holds_it(
+    say: object, model: str, corpus: str, capsys: Captured
+) -> None:
+    say({"": [SEARCH, ANSWER]})  # type: ignore[operator]
+    assert main(["ask", "Who is mayor of Oslo?", "--model", model, "--corpus", corpus]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "Answer: Kari Nordmann"
+    assert "  mayor Oslo\n" in out
+    assert " *[1] d1: Oslo\n      The mayor of Oslo is Kari Nordmann." in out
+    assert "  [2] d2: Mayor" in out
+    assert "Bergen" not in out
+    assert "\x1b" not in out
+
+
+def test_json_holds_the_same(say: object, model: str, corpus: str, capsys: Captured) -> None:
+    say({"": [SEARCH, SEARCH, ANSWER]})  # type: ignore[operator]
+    assert main(["ask", "Who?", "--model", model, "--corpus", corpus, "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert (reply["answer"], reply["stop_reason"]) == ("Kari Nordmann", "answered")
+    assert reply["queries"] == ["mayor Oslo", "mayor Oslo"]
+    assert [(passage["document"]["id"], passage["holds_answer"]) for passage in reply["passages"]] == [
+        ("d1", True),
+        ("d2", False),
+    ]
+
+
+def test_no_answer_is_told_as_such(say: object, model: str, corpus: str, capsys: Captured) -> None:
+    say({"": [" I do not know"]})  # type: ignore[operator]
+    assert main(["ask", "Who?", "--model", model, "--corpus", corpus]) == 0
+    assert capsys.readouterr().out == "No answer (malformed).\n\nNo passage was read.\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", ":1: broken JSON"),
+        ('{"id": "1", "title": "x"}', ":1: 'text' is missing"),
+        ("", "holds no documents"),
+    ],
+)
+def test_a_broken_corpus_is_one_message(line: str, message: str, model: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "bad.jsonl").write_text(line)
+    assert main(["ask", "Who?", "--model", model, "--corpus", str(tmp_path / "bad.jsonl")]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["ask", " ", "--corpus", "x"], "the question is empty"),
+        (["ask", "Who?", "--corpus", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["eval", "--method", "r1"], "unknown method 'r1'"),
+        (["eval", "--limit", "0"], "--limit: evaluation.questions: input should be greater than 0"),
+        (["eval", "--learner.lr", "1"], "--learner.lr: learner: unknown key"),
+        (["eval", "--evaluation.split", "tset"], "tset"),
+    ],
+)
+def test_a_mistake_is_one_message(argv: list[str], message: str, model: str, capsys: Captured) -> None:
+    assert main([*argv, "--model", model]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_folder_without_tokenizer_is_one_message(tmp_path: Path, corpus: str, capsys: Captured) -> None:
+    folder = tmp_path / "bare-weights"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "model.safetensors").write_bytes(b"")
+    assert main(["ask", "Who?", "--model", str(folder), "--corpus", corpus]) == 2
+    message = capsys.readouterr().err
+    assert "bare-weights" in message
+    assert "tokenizer" in message
+
+
+def test_an_evaluation_leaves_scores_transcripts_and_circumstances(
+    say: object, model: str, tmp_path: Path, capsys: Captured
+) -> None:
+    questions = load("fictional-wiki", split="test").questions
+    first, second = questions[0], questions[len(questions) // 2]
+    right = f" </think>\n<answer> {first.answers[0]} </answer>"
+    say({"": [" </think>\n<answer> nobody </answer>"], first.text: [right]})  # type: ignore[operator]
+    out = tmp_path / "out"
+    argv = ["eval", "--model", model, "--limit", "2", "--out", str(out), "--evaluation.temperatures", "[0, 1]"]
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == str(out)
+    assert "| r1-searcher, temperature 0 | 0.500 | 0.500 |" in printed
+    result = json.loads((out / "result.json").read_text())
+    assert [(row["temperature"], row["n"], row["em"], row["search_rate"]) for row in result["results"]] == [
+        (0, 2, 0.5, 0.0),
+        (1, 2, 0.5, 0.0),
+    ]
+    assert result["environment"]["top_k"] == 2
+    assert result["environment"]["retriever_fingerprint"].startswith("bm25-")
+    assert result["environment"]["dataset_fingerprint"]
+    rows = [json.loads(line) for line in (out / "transcripts-0.jsonl").read_text().splitlines()]
+    assert [row["question"]["id"] for row in rows] == [first.id, second.id]
+
+
+def test_an_evaluation_never_overwrites(model: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("")
+    assert main(["eval", "--model", model, "--out", str(tmp_path / "out")]) == 2
+    assert "--out" in capsys.readouterr().err

@@ -1,0 +1,146 @@
+"""The command itself: help, exit codes, and one message for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from search_agents.cli import main
+from search_agents.config import recipes
+
+VERBS = ("list", "play", "train", "eval", "resume", "ask")
+
+Captured = pytest.CaptureFixture[str]
+
+
+def failure(argv: list[str], capsys: Captured) -> str:
+    """The one block on stderr of a command that the user must put right."""
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("search-env: error: ")
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"]])
+def test_the_command_alone_names_every_verb(argv: list[str], capsys: Captured) -> None:
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n  {verb} " in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_shows_three_examples_of_it(verb: str, capsys: Captured) -> None:
+    assert main([verb, "--help"]) == 0
+    examples = capsys.readouterr().out.split("examples:\n")[1].split("\n\n")[0].splitlines()
+    assert len(examples) == 3
+    assert all(f"search-env {verb}" in line for line in examples)
+
+
+def test_the_help_of_train_tells_every_setting_with_its_default(capsys: Captured) -> None:
+    main(["train", "--help"])
+    out = capsys.readouterr().out
+    assert "--learner.group-size INT" in out
+    assert "Episodes for each question. [4]" in out
+
+
+def test_the_version_is_told(capsys: Captured) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("search-env ")
+
+
+def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -> None:
+    script = (
+        "import sys, time; start = time.process_time()\n"
+        "from search_agents.cli import main\n"
+        "assert main(['train', '--help']) == 0 and main(['ask', '--help']) == 0\n"
+        "assert time.process_time() - start < 1.0, time.process_time() - start\n"
+        "heavy = {'torch', 'ray', 'transformers', 'tantivy', 'matplotlib', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["trian"], ["unknown verb 'trian'", "Did you mean 'train'?", "search-env --help"]),
+        (["--seed"], ["unknown verb '--seed'"]),
+        (["list", "reward"], ["unknown kind 'reward'", "Did you mean 'rewards'?"]),
+        (["list", "rewards", "--jsn"], ["unknown argument '--jsn'", "search-env list --help"]),
+        (["play", "--seed", "x"], ["invalid int value", "search-env play --help"]),
+        (["ask"], ["the following arguments are required", "search-env ask --help"]),
+        (["train", "--sed", "1"], ["unknown argument '--sed'"]),
+        (["train", "--learner.lrr", "1"], ["--learner.lrr", "Did you mean 'learner.lr'?"]),
+        (["train", "--set", "learner.lr"], ["KEY=VALUE"]),
+        (["train", "--config", "fictional-wikki"], ["Did you mean 'fictional-wiki'?"]),
+        (["train", "--env.id", "SearchQA-HotpotQA-v1"], ["unknown environment", "SearchQA-HotpotQA-v0"]),
+        (["train", "--env.dialect", "r1"], ["unknown dialect 'r1'"]),
+        (["train", "--env.retriever", "bm52"], ["unknown retriever 'bm52'"]),
+        (["train", "--env.prompt", "nowhere.txt"], ["nowhere.txt"]),
+        (["train", "--stages.0.reward", "stage3"], ["unknown reward"]),
+        (["train", "--model", "./nowhere"], ["no model folder at './nowhere'"]),
+        (["resume", "nowhere"], ["nowhere does not exist"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_message_and_exit_code_2(argv: list[str], expected: list[str], capsys: Captured) -> None:
+    message = failure(argv, capsys)
+    for part in expected:
+        assert part in message
+
+
+def test_text_of_the_user_cannot_command_the_terminal(capsys: Captured) -> None:
+    assert "\x1b" not in failure(["\x1b[31mred"], capsys)
+
+
+def test_an_unexpected_failure_keeps_its_traceback_and_exits_with_1() -> None:
+    script = (
+        "import sys; from search_agents.cli import command\n"
+        "command._dispatch = lambda arguments: 1 / 0\n"
+        "sys.exit(command.main(['list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(arguments: list[str]) -> int:
+        raise KeyboardInterrupt("go on with: search-env resume outputs/run")
+
+    monkeypatch.setattr("search_agents.cli.command._dispatch", interrupted)
+    assert main(["train"]) == 130
+    assert "search-env resume outputs/run" in capsys.readouterr().err
+
+
+def test_list_names_every_kind_of_thing(capsys: Captured) -> None:
+    assert main(["list", "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)
+    assert {"SearchQA-FictionalWiki-v0", "SearchQA-HotpotQA-v0"} <= set(named["environments"])
+    assert {"r1-searcher", "r1-searcher-pipes", "search-r1"} <= set(named["dialects"])
+    assert {"stage1", "stage2"} <= set(named["rewards"])
+    assert "gold_recall" in named["reward-parts"]
+    assert "fictional-wiki" in named["datasets"]
+    assert "r1-searcher" in named["methods"]
+    assert "bm25" in named["retrievers"]
+    assert {f"train/{name}" for name in recipes("train")} <= set(named["recipes"])
+
+
+def test_list_of_one_kind_is_plain_lines(capsys: Captured) -> None:
+    assert main(["list", "environments"]) == 0
+    assert capsys.readouterr().out == "environments:\n  SearchQA-FictionalWiki-v0\n  SearchQA-HotpotQA-v0\n"
+
+
+def test_a_dry_run_prints_the_resolved_config_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--model", str(tmp_path), "--seed", "4", "--set", "learner.lr=1e-3", "--dry-run"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert (config["run"]["seed"], config["learner"]["lr"], config["model"]["path"]) == (4, 1e-3, str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from search_agents.evaluation.scorer import AnswerScores, score
+
+from search_env.errors import ConfigError
+from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
+
+
+def played(
+    answer: str | None,
+    *,
+    gold: str = "Oslo",
+    kind: str = "bridge",
+    hops: int | None = 2,
+    searches: int = 0,
+    stop: StopReason = StopReason.ANSWERED,
+    well_formed: bool = True,
+) -> Transcript:
+    search = Turn(segment="s", action=Action(kind=ActionKind.SEARCH, text="q"), observation="docs")
+    last = () if answer is None else (Turn(segment="a", action=Action(kind=ActionKind.ANSWER, text=answer)),)
+    return Transcript(
+        question=Question(id="q", text="?", answers=(gold,), kind=kind, hops=hops),
+        turns=(search,) * searches + last,
+        stop_reason=stop,
+        format=FormatVerdict(problems=() if well_formed else ("broken",)),
+    )
+
+
+def test_means_are_taken_over_the_valid_episodes_only() -> None:
+    scores = score(
+        [
+            played("Oslo", searches=2),
+            played("Oslo town", searches=1, well_formed=False),
+            played(None, stop=StopReason.MAX_TOKENS, well_formed=False),
+            played("Bergen"),
+            played(None, searches=1, stop=StopReason.RETRIEVER_UNAVAILABLE),
+        ]
+    )
+    assert (scores.n, scores.invalid) == (4, 1)
+    assert scores.em == 1 / 4
+    assert scores.f1 == pytest.approx((1 + 2 / 3) / 4)
+    assert scores.cem == scores.cem_contiguous == 2 / 4
+    assert scores.search_rate == 2 / 4
+    assert scores.searches_per_question == 3 / 4
+    assert scores.format_rate == 2 / 4
+    assert scores.truncated == 1 / 4
+
+
+def test_scores_are_told_by_kind_and_by_hops() -> None:
+    scores = score(
+        [played("Oslo", kind="bridge", hops=2), played("x", kind="bridge", hops=10), played("Oslo", kind="", hops=None)]
+    )
+    one, none = (AnswerScores(n=1, f1=value, em=value, cem=value, cem_contiguous=value) for value in (1.0, 0.0))
+    assert scores.by_kind == {"bridge": AnswerScores(n=2, f1=0.5, em=0.5, cem=0.5, cem_contiguous=0.5)}
+    assert scores.by_hops == {"2": one, "10": none}
+    assert list(scores.by_hops) == ["2", "10"]
+
+
+@pytest.mark.parametrize(
+    ("stop", "counted"),
+    [
+        (StopReason.MAX_SEARCHES, 1.0),
+        (StopReason.MAX_TURNS, 1.0),
+        (StopReason.MAX_CHARS, 1.0),
+        (StopReason.MAX_TOKENS, 1.0),
+        (StopReason.MALFORMED, 0.0),
+        (StopReason.ANSWERED, 0.0),
+    ],
+)
+def test_truncated_counts_spent_budgets(stop: StopReason, counted: float) -> None:
+    assert score([played(None, stop=stop)]).truncated == counted
+
+
+def test_nothing_valid_scores_nothing_and_divides_by_nothing() -> None:
+    for transcripts in ([], [played(None, stop=StopReason.RETRIEVER_UNAVAILABLE)]):
+        scores = score(transcripts)
+        assert (scores.n, scores.f1, scores.search_rate, scores.by_kind) == (0, 0.0, 0.0, {})
+        assert scores.invalid == len(transcripts)
+
+
+def test_the_other_normalisation_is_used_when_asked_for() -> None:
+    transcripts = [played("US", gold="U.S.")]
+    assert (score(transcripts).em, score(transcripts, "flashrag").em) == (0.0, 1.0)
+    with pytest.raises(ConfigError, match="unknown normalisation"):
+        score(transcripts, "flash")
+
+
+def test_scores_are_plain_values() -> None:
+    found = score([played("Oslo")]).to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert {"n", "f1", "em", "cem", "search_rate", "format_rate", "searches_per_question", "invalid"} <= set(found)
+    assert found["by_kind"]["bridge"]["f1"] == 1.0

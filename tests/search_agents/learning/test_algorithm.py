@@ -1,0 +1,256 @@
+"""The algorithm in one process, without Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from search_agents.learning import ReinforcePP, ReinforcePPConfig
+from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
+
+from search_env.errors import ConfigError, ModelError, RetrieverUnavailable, RunError
+from search_env.retrieval.base import InMemoryRetriever
+
+STAGES = [
+    {"name": "stage1", "reward": "stage1", "max_steps": 2},
+    {"name": "stage2", "reward": {"f1": 1.0, "search_cost": 0.5}, "max_steps": 2},
+]
+Build = Callable[..., ReinforcePP]
+
+
+@pytest.fixture
+def build(make_config: Callable[..., Any]) -> Any:
+    """Builds algorithms and stops them at the end."""
+    algorithms: list[ReinforcePP] = []
+
+    def make(**training: Any) -> ReinforcePP:
+        algorithms.append(make_config(**training).build_algo())
+        return algorithms[-1]
+
+    yield make
+    for algo in algorithms:
+        algo.stop()
+
+
+def weights(algo: ReinforcePP) -> dict[str, torch.Tensor]:
+    model = algo.learner_group._learner.module[DEFAULT_MODULE_ID].model
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_training_reports_what_it_did_and_needs_no_ray(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda *args, **kwargs: pytest.fail("Ray was started"))
+    algo = build(stages=STAGES, kl_coef=0.05)
+    before = weights(algo)
+    result = algo.train()
+    assert result["stage"] == "stage1" and result["done"] is False and result["training_iteration"] == 1
+    episodes, learners = result["env_runners"], result["learners"][DEFAULT_MODULE_ID]
+    assert episodes["num_episodes"] == len(algo.episodes) == 12 and episodes["invalid"] == 0.0
+    for name in ("f1", "em", "cem", "search_rate", "format_rate", "truncated"):
+        assert 0.0 <= episodes[name] <= 1.0, name
+    assert episodes["searches_per_question"] >= episodes["search_rate"] > 0
+    rewards = [episode.reward for episode in algo.episodes]
+    assert len(set(rewards)) > 1, "else there is nothing to learn from"
+    assert episodes["episode_return_mean"] == pytest.approx(np.mean(rewards))
+    assert episodes["episode_return_mean"] == pytest.approx(sum(episodes["reward_parts"].values()))
+    assert episodes["response_tokens"] == np.mean([episode.action_mask.sum() for episode in algo.episodes])
+    assert learners["grad_norm"] > 0 and learners["entropy"] > 0 and learners["skipped_steps"] == 0.0
+    assert learners["reference_kl"] == pytest.approx(0.0, abs=1e-4), "the policy is the reference as yet"
+    assert all(np.isfinite(learners[name]) for name in ("loss", "kl", "clip_fraction"))
+    assert all(result["timers"][name] >= 0 for name in ("sample", "learn", "sync"))
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(algo).items())
+    assert abs(algo.train()["learners"][DEFAULT_MODULE_ID]["reference_kl"]) > 1e-3, "and then no longer"
+
+
+def test_what_the_engine_sampled_is_what_the_learner_evaluates(build: Build) -> None:
+    algo = build(lr=0.0, minibatch_size=12, temperature=0.8)
+    learners = algo.train()["learners"][DEFAULT_MODULE_ID]
+    assert abs(learners["kl"]) < 1e-6 and learners["clip_fraction"] == 0.0
+
+
+def test_runner_and_learner_share_one_module(build: Build) -> None:
+    algo = build()
+    assert algo.env_runner.module is algo.learner_group._learner.module[DEFAULT_MODULE_ID]
+    assert algo.env_runner.engine.model is algo.env_runner.module.model
+    assert algo.get_module() is algo.env_runner.module
+
+
+def test_the_same_seed_gives_the_same_run_and_another_another(make_config: Callable[..., Any]) -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        algo = make_config().debugging(seed=seed).build_algo()
+        algo.train()
+        algo.train()
+        runs.append((weights(algo), [episode.to_json() for episode in algo.episodes]))
+        algo.stop()
+    assert_equal(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1] != runs[2][1]
+
+
+def test_the_reward_changes_with_the_stage(build: Build) -> None:
+    algo = build(stages=STAGES)
+    results = [algo.train() for _ in range(4)]
+    assert [result["stage"] for result in results] == ["stage1", "stage1", "stage2", "stage2"]
+    assert [result["done"] for result in results] == [False, False, False, True] and algo.finished
+    parts = [set(result["env_runners"]["reward_parts"]) for result in results]
+    assert parts == [{"retrieval", "format"}] * 2 + [{"f1", "search_cost"}] * 2
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_run_resumed_from_our_checkpoint_is_the_run_without_the_stop(build: Build, tmp_path: Path, steps: int) -> None:
+    check_resume(build, steps, lambda algo: save_checkpoint(algo, tmp_path / "c"), load_checkpoint)
+
+
+def test_a_run_resumed_from_rllibs_checkpoint_is_the_run_without_the_stop(build: Build, tmp_path: Path) -> None:
+    check_resume(build, 3, lambda algo: algo.save_to_path(tmp_path), lambda algo, path: algo.restore_from_path(path))
+
+
+def check_resume(build: Build, steps: int, save: Callable[..., Any], load: Callable[..., Any]) -> None:
+    """Four steps straight are as many steps, a stop, and the rest in an algorithm that did other steps before."""
+    settings: dict[str, Any] = {"stages": STAGES, "kl_coef": 0.01, "lr": [[0, 1e-3], [60, 1e-4]]}
+    straight = build(**settings)
+    for _ in range(4):
+        straight.train()
+    first = build(**settings)
+    for _ in range(steps):
+        first.train()
+    folder = save(first)
+    resumed = build(**settings)
+    resumed.train()
+    load(resumed, folder)
+    assert (resumed.steps_done, resumed.training_iteration, resumed.stage) == (steps, steps, first.stage)
+    for _ in range(4 - steps):
+        result = resumed.train()
+    assert_equal(weights(resumed), weights(straight))
+    assert [e.to_json() for e in resumed.episodes] == [e.to_json() for e in straight.episodes]
+    assert result["done"] and result["training_iteration"] == 4
+    assert resumed.get_progress() == straight.get_progress()
+
+
+def test_rllib_builds_an_algorithm_from_its_checkpoint(build: Build, tmp_path: Path) -> None:
+    algo = build(stages=STAGES)
+    algo.train()
+    again = ReinforcePP.from_checkpoint(algo.save_to_path(tmp_path))
+    assert_equal(weights(again), weights(algo))
+    assert again.steps_done == 1 and again.config.stages == STAGES
+    again.stop()
+
+
+def test_a_checkpoint_is_a_model_folder_without_pickles(build: Build, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    algo = build(stages=STAGES)
+    algo.train()
+    folder = save_checkpoint(algo, tmp_path / "deep" / "step_000001")
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "optimizer.safetensors", "state.json"} < names
+    assert "COMPLETE" in names and not [name for name in names if name.endswith((".pkl", ".pt", ".bin"))]
+    assert [path.name for path in folder.parent.iterdir()] == ["step_000001"], "nothing is left beside it"
+    assert json.loads((folder / "state.json").read_text())["schedule"] == {"stage": "stage1", "steps": 1, "streak": 0}
+    assert_equal(AutoModelForCausalLM.from_pretrained(folder).state_dict(), weights(algo))
+    assert len(AutoTokenizer.from_pretrained(folder)) == len(algo.env_runner.engine.tokenizer)
+
+
+def test_a_checkpoint_that_cannot_be_used_is_refused(build: Build, tmp_path: Path) -> None:
+    algo = build(stages=STAGES)
+    folder = save_checkpoint(algo, tmp_path / "c")
+    with pytest.raises(RunError, match="exists; a checkpoint is never written over"):
+        save_checkpoint(algo, folder)
+    with pytest.raises(RunError, match="nowhere does not exist"):
+        load_checkpoint(algo, tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="another schedule"):
+        load_checkpoint(build(), folder)
+    state = folder / "state.json"
+    state.write_text(state.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(RunError, match="has format 9, and this version reads 1"):
+        load_checkpoint(algo, folder)
+    state.write_text("{")
+    with pytest.raises(RunError, match=r"state\.json cannot be read"):
+        load_checkpoint(algo, folder)
+    (folder / "COMPLETE").unlink()
+    with pytest.raises(RunError, match="no complete checkpoint"):
+        load_checkpoint(algo, folder)
+
+
+def test_a_write_that_was_cut_short_leaves_no_checkpoint(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algo = build()
+    monkeypatch.setattr(algo, "get_progress", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_checkpoint(algo, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+    monkeypatch.undo()
+    assert (save_checkpoint(algo, tmp_path / "c") / "COMPLETE").exists()
+
+
+class Broken(InMemoryRetriever):
+    """Fails for good, always."""
+
+    def search(self, queries: Any, top_k: int) -> Any:
+        raise RetrieverUnavailable("no connection")
+
+
+def with_broken_retriever(config: Any) -> Any:
+    retriever = Broken(config.env_config["dataset"].documents)
+    return config.environment(config.env, env_config={**config.env_config, "retriever": retriever})
+
+
+def test_invalid_episodes_are_counted_and_not_trained_on(make_config: Callable[..., Any]) -> None:
+    algo = with_broken_retriever(make_config(max_invalid_rate=0.9)).build_algo()
+    seen: list[int] = []
+    update_on = algo.learner_group.update_on
+    algo.learner_group.update_on = lambda rows, **kwargs: (seen.append(len(rows)), update_on(rows, **kwargs))[1]
+    result = algo.train()
+    valid = [episode for episode in algo.episodes if episode.valid]
+    assert 0 < len(valid) < 12 and seen == [len(valid)]
+    assert result["env_runners"]["invalid"] == pytest.approx(1 - len(valid) / 12)
+    assert result["env_runners"]["episode_return_mean"] == pytest.approx(np.mean([e.reward for e in valid]))
+    algo.stop()
+
+
+def test_training_stops_when_the_retriever_is_gone(make_config: Callable[..., Any]) -> None:
+    algo = with_broken_retriever(make_config(max_invalid_rate=0.1)).build_algo()
+    before = weights(algo)
+    with pytest.raises(RetrieverUnavailable, match="of the 12 episodes of step 1, more than max_invalid_rate = 0.1"):
+        algo.train()
+    assert_equal(weights(algo), before)
+    assert algo.steps_done == 0
+    algo.stop()
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"advantage": "gae"}, "unknown advantage 'gae'"),
+        ({"advantage": "reinforce++-baseline", "group_size": 1}, "needs group_size >= 2"),
+        ({"minibatch_size": 0}, "minibatch_size is 0"),
+        ({"clip": 1.5}, "clip is 1.5; give a number between 0 and 1"),
+        ({"temperature": 0.0}, "temperature is 0.0; give a positive number"),
+        ({"max_episode_tokens": 12}, "max_episode_tokens is 12; give more than max_segment_tokens"),
+        ({"stages": [{"name": "a", "reward": "b"}]}, "unknown reward 'b'"),
+    ],
+)
+def test_wrong_settings_are_refused(make_config: Callable[..., Any], training: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config(**training).validate()
+
+
+def test_what_is_missing_or_not_ours_is_said(make_config: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no model to train"):
+        ReinforcePPConfig().environment("SearchQA-FictionalWiki-v0").validate()
+    with pytest.raises(ConfigError, match="evaluation_interval is set"):
+        make_config().evaluation(evaluation_interval=1).validate()
+    with pytest.raises(ModelError, match="no model folder"):
+        make_config(model=tmp_path / "nothing").build_algo()

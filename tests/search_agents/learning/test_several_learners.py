@@ -1,0 +1,75 @@
+"""Data-parallel learners: what they compute together is what one computes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from search_agents.learning.learner_group import EpisodeLearnerGroup, Row
+from search_agents.learning.rl_module import unpack
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def make_rows(number: int) -> list[Row]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for length in rng.integers(8, 60, number):
+        mask = rng.random(length) < 0.4
+        mask[0], mask[-1] = False, True
+        rows.append(
+            Row(
+                input_ids=rng.integers(3, 300, length),
+                action_mask=mask,
+                logprobs=np.where(mask, rng.normal(-5.7, 0.1, length), 0).astype(np.float32),
+                advantages=np.where(mask, rng.normal(size=length), 0).astype(np.float32),
+            )
+        )
+    return rows
+
+
+def train(group: EpisodeLearnerGroup, rows: list[Row]) -> dict[str, float]:
+    """Two updates of three steps, the last step with fewer rows; returns the metrics summed or averaged over learners."""
+    for update in range(2):
+        results = group.update_on(rows, minibatch_size=5, order=np.random.default_rng(update).permutation(len(rows)))
+    parts = [result[DEFAULT_MODULE_ID] for result in results]
+    summed = {name: sum(part[name].peek() for part in parts) for name in ("loss", "entropy", "kl", "clip_fraction")}
+    return summed | {"grad_norm": np.mean([part["grad_norm"].peek() for part in parts])}
+
+
+def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any]) -> None:
+    rows = make_rows(11)
+    settings = {"micro_batch_tokens": 100, "kl_coef": 0.1, "grad_clip": 0.5}
+    alone = make_config(**settings).build_learner_group()
+    together = make_config(**settings).learners(num_learners=2, num_cpus_per_learner=1).build_learner_group()
+    references = [group.reference_logprobs(rows) for group in (alone, together)]
+    for one, two in zip(*references, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    assert np.abs(np.concatenate(references[0])).sum() > 100
+
+    expected, found = train(alone, rows), train(together, rows)
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
+
+    key = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+    states = [
+        group.get_state(components=key)[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
+        for group in (alone, together)
+    ]
+    initial = make_config().build_learner().module[DEFAULT_MODULE_ID].get_state()
+    for name, packed in states[0].items():
+        np.testing.assert_allclose(states[1][name].data, packed.data, atol=1e-5, err_msg=name)
+    moved = max(float((unpack(states[0][name]) - unpack(initial[name])).abs().max()) for name in initial)
+    assert moved > 1e-3, "or the comparison would say nothing"
+
+    copies = [
+        result.get()
+        for result in together.foreach_learner(
+            lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped().model.lm_head.weight.detach().numpy()
+        )
+    ]
+    np.testing.assert_array_equal(copies[0], copies[1])
+    together.shutdown()
