@@ -1,4 +1,4 @@
-"""The recipes that ship with the package, found by name wherever it is installed.
+"""The recipes and prompts that ship with the package, found by name wherever it is installed.
 
 In a checkout they lie in ``configs/`` at its root; in the wheel they are package data.
 A path that exists always wins over a name.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import search_agents
+from search_env.dialects.base import PromptStyle
 from search_env.errors import ConfigError, unknown_name
 
-__all__ = ["find_recipe", "recipes", "recipes_folder"]
+__all__ = ["find_prompt", "find_recipe", "recipes", "recipes_folder"]
 
 
 def recipes_folder() -> Path:
@@ -50,3 +51,15 @@ def find_recipe(given: str, verb: str) -> Path:
     if name in known and Path(given).parent in (Path("."), Path(verb), Path("configs") / verb):
         return known[name]
     raise ConfigError(f"no config file at {given!r}, and {unknown_name(f'{verb} recipe', given, known)}")
+
+
+def find_prompt(given: str) -> str:
+    """What ``env.prompt`` means: a path or style as it is, or the file of a shipped prompt.
+
+    Args:
+        given: ``base``, ``instruct``, ``bare``, the path of a file, or the name of a file in ``configs/prompts``.
+    """
+    if given in tuple(PromptStyle) or Path(given).exists():
+        return given
+    shipped = recipes_folder() / "prompts" / f"{Path(given).name.removesuffix('.txt')}.txt"
+    return str(shipped) if shipped.is_file() and Path(given).parent == Path(".") else given

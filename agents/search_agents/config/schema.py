@@ -63,7 +63,7 @@ class EnvSection(Section):
     dialect: str = "r1-searcher"
     """The protocol of tags."""
     prompt: str = "bare"
-    """Wording of the prompt: base, instruct, bare, or the path of a prompt file."""
+    """Wording of the prompt: base, instruct, bare, the path of a prompt file, or the name of a shipped one."""
     top_k: PositiveInt = 3
     """Documents that one search returns."""
     max_searches: NonNegativeInt = 8

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import gymnasium
 
+from search_agents.config.recipes import find_prompt
 from search_agents.config.schema import EnvSection
 from search_env import SearchQAEnv, SearchQAVectorEnv
 from search_env.dialects import PromptStyle, get_dialect, read_prompt_file
@@ -29,15 +30,15 @@ def check_env_section(section: EnvSection, rewards: Iterable[str | Mapping[str, 
     if section.retriever not in RETRIEVERS:
         raise ConfigError(unknown_name("retriever", section.retriever, RETRIEVERS))
     get_dialect(section.dialect)
-    if section.prompt not in list(PromptStyle):
-        read_prompt_file(section.prompt)
+    if section.prompt not in tuple(PromptStyle):
+        read_prompt_file(find_prompt(section.prompt))
     for reward in rewards:
         get_reward(reward)
 
 
 def env_arguments(section: EnvSection) -> dict[str, Any]:
-    """The keyword arguments of the environment: the section without the id."""
-    return section.model_dump(mode="json", exclude={"id"})
+    """The keyword arguments of the environment: the section without the id, a shipped prompt by its path."""
+    return {**section.model_dump(mode="json", exclude={"id"}), "prompt": find_prompt(section.prompt)}
 
 
 def make_env(section: EnvSection, **arguments: Any) -> SearchQAEnv:

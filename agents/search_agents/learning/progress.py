@@ -91,8 +91,9 @@ class _RichProgress:
         self._bar.start()
 
     def phase(self, text: str) -> None:
-        # The bar names what runs; the line above it stays.
-        self._bar.update(self._task, description=text[:60])
+        # The bar names what runs; an indented line is only a detail of it.
+        if not text.startswith(" "):
+            self._bar.update(self._task, description=text[:60])
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, row: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from search_agents.config import (
     recipes,
 )
 from search_agents.config.load import dotted_keys
+from search_agents.config.recipes import find_prompt
 
 from search_env.errors import ConfigError
 
@@ -185,6 +186,18 @@ def test_a_file_of_the_users_wins_over_a_recipe(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "run: {seed: 5}", "fictional-wiki.yaml")
     assert find_recipe("fictional-wiki.yaml", "train") == Path("fictional-wiki.yaml")
+
+
+def test_a_shipped_prompt_is_found_by_name_and_holds_the_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("two-examples", "two-examples.txt"):
+        assert "{question}" in Path(find_prompt(name)).read_text(encoding="utf-8")
+    for given in ("bare", "nowhere", "mine/two-examples.txt"):
+        assert find_prompt(given) == given
+    write(tmp_path, "Mine: {question}", "two-examples")
+    assert find_prompt("two-examples") == "two-examples"
 
 
 @pytest.mark.parametrize("given", ["fictional-wikki", "else/where/fictional-wiki.yaml"])
