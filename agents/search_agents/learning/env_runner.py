@@ -8,10 +8,11 @@ sampled anyway.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
@@ -126,8 +127,16 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over weights, be they older or newer; a shared module has them already."""
-        if COMPONENT_RL_MODULE in state and not self._shares_module:
-            self.module.set_state(state[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+        modules = state.get(COMPONENT_RL_MODULE)
+        if modules is None or self._shares_module:
+            return
+        if isinstance(modules, ray.ObjectRef):
+            modules = ray.get(modules)
+        self.module.set_state(modules[DEFAULT_MODULE_ID])
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with this runner; its error reaches the caller (RLlib's would end the process instead)."""
+        return func(self, *args, **kwargs)
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The configuration."""

@@ -55,7 +55,7 @@ def generate(
         ConfigError: If the split is unknown.
     """
     if split not in SPLITS:
-        raise ConfigError(unknown_name("split of fictional-wiki", split, SPLITS))
+        raise ConfigError(unknown_name("split", split, SPLITS))
     count = DEFAULT_QUESTIONS[split] if questions is None else questions
     train = make_world(2 * seed, people)
     worlds = {"train": train, "test": make_world(2 * seed + 1, people, taken=train.kinds)}

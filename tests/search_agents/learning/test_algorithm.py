@@ -108,7 +108,9 @@ def test_the_reward_changes_with_the_stage(build: Build) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_a_run_resumed_from_our_checkpoint_is_the_run_without_the_stop(build: Build, tmp_path: Path, steps: int) -> None:
+def test_a_run_resumed_from_our_checkpoint_is_the_run_without_the_stop(
+    build: Build, tmp_path: Path, steps: int
+) -> None:
     check_resume(build, steps, lambda algo: save_checkpoint(algo, tmp_path / "c"), load_checkpoint)
 
 
@@ -223,7 +225,7 @@ def test_invalid_episodes_are_counted_and_not_trained_on(make_config: Callable[.
 def test_training_stops_when_the_retriever_is_gone(make_config: Callable[..., Any]) -> None:
     algo = with_broken_retriever(make_config(max_invalid_rate=0.1)).build_algo()
     before = weights(algo)
-    with pytest.raises(RetrieverUnavailable, match="of the 12 episodes of step 1, more than max_invalid_rate = 0.1"):
+    with pytest.raises(RetrieverUnavailable, match=r"of the 12 episodes of step 1, more than max_invalid_rate = 0\.1"):
         algo.train()
     assert_equal(weights(algo), before)
     assert algo.steps_done == 0

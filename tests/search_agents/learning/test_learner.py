@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from search_agents.learning.learner import ADAM_BETAS, ReinforcePPTorchLearner, micro_batches
 from search_agents.learning.learner_group import Row, build_batches
-
 
 
 def make_rows(number: int = 11, seed: int = 0) -> list[Row]:
@@ -165,5 +165,5 @@ def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int],
     for part in parts:
         longest = max(lengths[index] for index in part)
         assert len(part) == 1 or len(part) * longest <= budget
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         assert max(lengths[i] for i in part) <= min(lengths[i] for i in following)

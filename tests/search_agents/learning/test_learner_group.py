@@ -38,7 +38,9 @@ def test_batches_of_several_learners_have_equal_rows_in_every_minibatch() -> Non
         assert batch[NUM_TOKENS].tolist() == [6.0, 6.0, 6.0, 6.0, 2.0], "of the whole minibatch, over both learners"
     sampled = sum(int(batch[ACTION_MASK].sum()) for batch in batches)
     assert sampled == 14
-    fillers = [int(n) for batch in batches for n, m in zip(batch[LENGTHS], batch[ACTION_MASK], strict=True) if not m.any()]
+    fillers = [
+        int(n) for batch in batches for n, m in zip(batch[LENGTHS], batch[ACTION_MASK], strict=True) if not m.any()
+    ]
     assert fillers == [2, 2, 2], "where the rows do not suffice"
 
 

@@ -53,7 +53,9 @@ def test_no_gradient_where_the_ratio_has_gone_far_enough(ratio: float, advantage
 
 def test_parts_of_a_minibatch_add_up_to_the_whole() -> None:
     whole = clipped_policy_loss(*tokens(), clip=0.2, num_tokens=64.0)
-    cuts = [clipped_policy_loss(*(t[s] for t in tokens()), clip=0.2, num_tokens=64.0) for s in (slice(20), slice(20, 64))]
+    cuts = [
+        clipped_policy_loss(*(t[s] for t in tokens()), clip=0.2, num_tokens=64.0) for s in (slice(20), slice(20, 64))
+    ]
     for name in whole._fields:
         assert sum(getattr(cut, name).item() for cut in cuts) == pytest.approx(getattr(whole, name).item())
 

@@ -17,7 +17,9 @@ def test_every_epoch_asks_every_question_once(num_questions: int, prompts_per_ba
             step, num_questions=num_questions, prompts_per_batch=prompts_per_batch, seed=seed
         )
     ]
-    assert sorted(asked[:num_questions]) == sorted(asked[num_questions : 2 * num_questions]) == list(range(num_questions))
+    assert (
+        sorted(asked[:num_questions]) == sorted(asked[num_questions : 2 * num_questions]) == list(range(num_questions))
+    )
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:
@@ -35,9 +37,9 @@ def test_tasks_come_in_groups_with_a_seed_for_each_episode() -> None:
     assert len({task.seed for task in tasks}) == 32
     assert tasks == tasks_of_step(3, num_questions=100, prompts_per_batch=8, group_size=4, seed=1)
     assert not {task.seed for task in tasks} & {
-        task.seed for step in (0, 4) for task in tasks_of_step(
-            step, num_questions=100, prompts_per_batch=8, group_size=4, seed=1
-        )
+        task.seed
+        for step in (0, 4)
+        for task in tasks_of_step(step, num_questions=100, prompts_per_batch=8, group_size=4, seed=1)
     }
 
 

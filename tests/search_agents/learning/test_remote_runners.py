@@ -26,7 +26,9 @@ def weights(algo: ReinforcePP, folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_remote_runners_and_learner_give_the_run_of_one_process(make_config: Callable[..., Any], tmp_path: Path) -> None:
+def test_remote_runners_and_learner_give_the_run_of_one_process(
+    make_config: Callable[..., Any], tmp_path: Path
+) -> None:
     local = make_config(stages=STAGES).build_algo()
     config = make_config(stages=STAGES).env_runners(num_env_runners=2, num_envs_per_env_runner=4)
     remote = config.learners(num_learners=1, num_cpus_per_learner=1).build_algo()

@@ -8,7 +8,12 @@ from search_agents.learning.schedule import Schedule, Stage
 from search_env.errors import ConfigError
 
 TWO = [
-    {"name": "one", "reward": "stage1", "max_steps": 5, "until": {"search_rate": 0.9, "format_rate": 0.8, "patience": 2}},
+    {
+        "name": "one",
+        "reward": "stage1",
+        "max_steps": 5,
+        "until": {"search_rate": 0.9, "format_rate": 0.8, "patience": 2},
+    },
     {"name": "two", "reward": "stage2", "max_steps": 2},
 ]
 GOOD = {"search_rate": 0.9, "format_rate": 0.8, "f1": 0.0}
@@ -90,7 +95,7 @@ def test_wrong_stages_are_refused(stages: list[dict[str, Any]], message: str) ->
 
 def test_a_metric_that_does_not_exist_is_refused() -> None:
     schedule = Schedule([{"name": "a", "reward": "stage1", "until": {"serch_rate": 0.5}}])
-    with pytest.raises(ConfigError, match="unknown metric 'serch_rate'. Did you mean 'search_rate'"):
+    with pytest.raises(ConfigError, match=r"unknown metric 'serch_rate'\. Did you mean 'search_rate'"):
         schedule.observe(GOOD)
 
 

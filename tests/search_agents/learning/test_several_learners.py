@@ -32,7 +32,7 @@ def make_rows(number: int) -> list[Row]:
 
 
 def train(group: EpisodeLearnerGroup, rows: list[Row]) -> dict[str, float]:
-    """Two updates of three steps, the last step with fewer rows; returns the metrics summed or averaged over learners."""
+    """Two updates of three steps, the last step with fewer rows; returns the metrics over all learners."""
     for update in range(2):
         results = group.update_on(rows, minibatch_size=5, order=np.random.default_rng(update).permutation(len(rows)))
     parts = [result[DEFAULT_MODULE_ID] for result in results]
