@@ -114,8 +114,8 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
             weights = self._weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             self._episodes = self._sample(weights)
-        self._env_steps += sum(len(episode.transcript.turns) for episode in self._episodes)
         valid = self._valid_episodes()
+        self._count_env_steps(sum(len(episode.transcript.turns) for episode in self._episodes))
         with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
             self._learn(valid)
         self._steps_done += 1
@@ -197,12 +197,14 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, "reference_kl"), float(sampled.mean()), window=1)
         return ratios
 
+    def _count_env_steps(self, number: int) -> None:
+        self._env_steps += number
+        self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), number, reduce="lifetime_sum")
+
     def _log_episodes(self) -> dict[str, float]:
         """Log how the episodes went; returns their metrics."""
         metrics = episode_metrics(self._episodes)
-        self.metrics.log_dict(
-            {**metrics, NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps}, key=ENV_RUNNER_RESULTS, window=1
-        )
+        self.metrics.log_dict(metrics, key=ENV_RUNNER_RESULTS, window=1)
         # The parts of the previous stage's reward are no longer measured.
         self.metrics.delete(ENV_RUNNER_RESULTS, "reward_parts", key_error=False)
         parts = reward_part_means(self._episodes)
@@ -224,7 +226,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
             ConfigError: If the schedule has no such stage.
         """
         self._schedule.set_state(progress["schedule"])
-        self._steps_done, self._env_steps = progress["steps_done"], progress["env_steps"]
+        self._steps_done, self._env_steps = progress["steps_done"], 0
+        self.metrics.delete(ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, key_error=False)
+        self._count_env_steps(progress["env_steps"])
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the progress."""

@@ -84,4 +84,6 @@ def evaluation_engine(algorithm: ReinforcePP) -> TransformersEngine:
         return engine
     with tempfile.TemporaryDirectory() as folder:
         algorithm.save_model(folder)
-        return TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype)
+        fetched = TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype)
+    fetched.autocast = algorithm.config.autocast
+    return fetched

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,22 @@ def make_config(policy_folder: Path, env_config: dict[str, Any]) -> Callable[...
     return build
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[[Any], Any]]:
+    """Builds the algorithm of a configuration and stops it at the end of the test."""
+    algorithms: list[Any] = []
+
+    def build(config: Any) -> Any:
+        algorithms.append(config.build_algo())
+        return algorithms[-1]
+
+    yield build
+    for algo in algorithms:
+        algo.stop()
+
+
 @pytest.fixture(scope="module")
-def ray_cluster() -> Any:
+def ray_cluster() -> Iterator[None]:
     """Ray on this machine, for the tests of one file."""
     import ray
 

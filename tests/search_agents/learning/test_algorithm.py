@@ -22,21 +22,13 @@ STAGES = [
     {"name": "stage1", "reward": "stage1", "max_steps": 2},
     {"name": "stage2", "reward": {"f1": 1.0, "search_cost": 0.5}, "max_steps": 2},
 ]
+STEPS = "num_env_steps_sampled_lifetime"
 Build = Callable[..., ReinforcePP]
 
 
 @pytest.fixture
-def build(make_config: Callable[..., Any]) -> Any:
-    """Builds algorithms and stops them at the end."""
-    algorithms: list[ReinforcePP] = []
-
-    def make(**training: Any) -> ReinforcePP:
-        algorithms.append(make_config(**training).build_algo())
-        return algorithms[-1]
-
-    yield make
-    for algo in algorithms:
-        algo.stop()
+def build(make_config: Callable[..., Any], start: Callable[[Any], Any]) -> Build:
+    return lambda **training: start(make_config(**training))
 
 
 def weights(algo: ReinforcePP) -> dict[str, torch.Tensor]:
@@ -86,14 +78,15 @@ def test_runner_and_learner_share_one_module(build: Build) -> None:
     assert algo.get_module() is algo.env_runner.module
 
 
-def test_the_same_seed_gives_the_same_run_and_another_another(make_config: Callable[..., Any]) -> None:
+def test_the_same_seed_gives_the_same_run_and_another_another(
+    make_config: Callable[..., Any], start: Callable[[Any], Any]
+) -> None:
     runs = []
     for seed in (3, 3, 4):
-        algo = make_config().debugging(seed=seed).build_algo()
+        algo = start(make_config().debugging(seed=seed))
         algo.train()
         algo.train()
         runs.append((weights(algo), [episode.to_json() for episode in algo.episodes]))
-        algo.stop()
     assert_equal(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1] != runs[2][1]
 
@@ -138,6 +131,7 @@ def check_resume(build: Build, steps: int, save: Callable[..., Any], load: Calla
     assert [e.to_json() for e in resumed.episodes] == [e.to_json() for e in straight.episodes]
     assert result["done"] and result["training_iteration"] == 4
     assert resumed.get_progress() == straight.get_progress()
+    assert result[STEPS] == resumed.get_progress()["env_steps"]
 
 
 def test_rllib_builds_an_algorithm_from_its_checkpoint(build: Build, tmp_path: Path) -> None:
@@ -209,8 +203,10 @@ def with_broken_retriever(config: Any) -> Any:
     return config.environment(config.env, env_config={**config.env_config, "retriever": retriever})
 
 
-def test_invalid_episodes_are_counted_and_not_trained_on(make_config: Callable[..., Any]) -> None:
-    algo = with_broken_retriever(make_config(max_invalid_rate=0.9)).build_algo()
+def test_invalid_episodes_are_counted_and_not_trained_on(
+    make_config: Callable[..., Any], start: Callable[[Any], Any]
+) -> None:
+    algo = start(with_broken_retriever(make_config(max_invalid_rate=0.9)))
     seen: list[int] = []
     update_on = algo.learner_group.update_on
     algo.learner_group.update_on = lambda rows, **kwargs: (seen.append(len(rows)), update_on(rows, **kwargs))[1]
@@ -219,17 +215,17 @@ def test_invalid_episodes_are_counted_and_not_trained_on(make_config: Callable[.
     assert 0 < len(valid) < 12 and seen == [len(valid)]
     assert result["env_runners"]["invalid"] == pytest.approx(1 - len(valid) / 12)
     assert result["env_runners"]["episode_return_mean"] == pytest.approx(np.mean([e.reward for e in valid]))
-    algo.stop()
 
 
-def test_training_stops_when_the_retriever_is_gone(make_config: Callable[..., Any]) -> None:
-    algo = with_broken_retriever(make_config(max_invalid_rate=0.1)).build_algo()
+def test_training_stops_when_the_retriever_is_gone(
+    make_config: Callable[..., Any], start: Callable[[Any], Any]
+) -> None:
+    algo = start(with_broken_retriever(make_config(max_invalid_rate=0.1)))
     before = weights(algo)
     with pytest.raises(RetrieverUnavailable, match=r"of the 12 episodes of step 1, more than max_invalid_rate = 0\.1"):
         algo.train()
     assert_equal(weights(algo), before)
     assert algo.steps_done == 0
-    algo.stop()
 
 
 @pytest.mark.parametrize(

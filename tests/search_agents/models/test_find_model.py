@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from search_agents.config import EvalConfig, TrainConfig, load_config, parse_flags
+from search_agents.config import EvalConfig, TrainConfig, find_recipe, load_config, parse_flags
 from search_agents.models import SHIPPED, find_model, read_protocol, write_protocol
 
 from search_env.errors import ModelError
@@ -34,6 +34,13 @@ def test_tiny_is_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(SHIPPED, "tiny", tmp_path / "gone")
     with pytest.raises(ModelError, match="missing from this installation"):
         find_model("tiny")
+
+
+def test_the_shipped_model_brings_the_protocol_of_its_recipe() -> None:
+    protocol = load_config(EvalConfig, base=read_protocol(find_model("tiny")))
+    recipe = load_config(TrainConfig, [find_recipe("fictional-wiki", "train")])
+    assert protocol.env == recipe.env
+    assert protocol.rollout.max_episode_tokens == recipe.rollout.max_episode_tokens
 
 
 def test_a_run_stands_for_its_model_and_until_then_for_its_newest_checkpoint(tmp_path: Path) -> None:
