@@ -92,18 +92,21 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
         rows, heads, tokens, dim = query.shape
         groups = heads // key.shape[1]
-        queries = (query * scaling).bfloat16().reshape(-1, groups, tokens, dim)  # [N, G, T, D]
-        keys, values = (tensor.bfloat16().reshape(-1, tokens, dim) for tensor in (key, value))  # [N, T, D]
+        # Scores are summed in float32: rounded to bfloat16, the large ones of a sharp head would be off by a tenth.
+        queries = (query.float() * scaling).reshape(-1, groups, tokens, dim)  # [N, G, T, D]
+        keys = key.float().reshape(-1, tokens, dim)  # [N, T, D]
+        values = value.bfloat16().reshape(-1, tokens, dim)  # [N, T, D]
         future = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool).triu(1)
-        output = torch.empty_like(queries)
+        output = torch.empty(queries.shape, dtype=torch.bfloat16)
         weights = []
         for start, stop in _blocks(tokens):
             size = stop - start
             block = queries[:, :, start:stop].reshape(-1, groups * size, dim)
             scores = torch.bmm(block, keys[:, :stop].transpose(1, 2)).view(-1, groups, size, stop)
             scores[..., start:].masked_fill_(future[:size, :size], float("-inf"))
-            weights.append(torch.softmax(scores, dim=-1).view(-1, groups * size, stop))
+            weights.append(torch.softmax(scores, dim=-1).bfloat16().view(-1, groups * size, stop))
             output[:, :, start:stop] = torch.bmm(weights[-1], values[:, :stop]).view(-1, groups, size, dim)
+        queries, keys = queries.bfloat16(), keys.bfloat16()
         ctx.save_for_backward(queries, keys, values, *weights)
         ctx.scaling, ctx.dtypes = scaling, (query.dtype, key.dtype, value.dtype)
         return output.view(rows, heads, tokens, dim)
