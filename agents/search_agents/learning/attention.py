@@ -65,7 +65,8 @@ def blockwise_attention(
     if not _applies(module, query, key, value, attention_mask, kwargs):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    output: torch.Tensor = _CausalAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
+    with torch.autocast("cpu", enabled=False):  # the number formats of each product are chosen below
+        output: torch.Tensor = _CausalAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
     return output.transpose(1, 2), None
 
 
