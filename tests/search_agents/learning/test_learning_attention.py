@@ -41,6 +41,11 @@ def test_blockwise_attention_is_causal_attention_to_bfloat16_precision(tokens: i
         assert (mine.float() - wanted).norm() < 0.01 * wanted.norm()
 
 
+def test_sharp_heads_keep_their_precision() -> None:
+    ours, exact = attend(150, kv_heads=2, scaling=8.0)  # scores beyond 100: in bfloat16 they would be off by 0.5
+    assert (ours[0].float() - exact[0]).abs().max() < 0.05
+
+
 def test_later_tokens_do_not_change_earlier_outputs() -> None:
     tensors = [heads(2, 4, 130, 16, seed).detach() for seed in range(3)]
     changed = [torch.cat([tensor[:, :, :100], tensor[:, :, 100:] + 5], dim=2) for tensor in tensors]
