@@ -3,23 +3,25 @@
 Three sorts of text, about worlds other than the default environment's (people, works and
 firms have other names; the few hundred place names recur with other facts):
 
-* **Drills**: a list of random words, then the same list again, which alone is learned.
-  Copying is what everything else rests on, and drills teach it fastest.
+* **Drills**: a list of random words, then the same list again, which alone is learned; or
+  pairs of years, then which is before which. Copying and comparing are what everything
+  else rests on, and drills teach them fastest.
 * **Fact sheets**: a few pages, then their facts in plain sentences. Facts are learned,
   pages are not: nobody can foresee a name.
 * **Notebooks** of careless readers, in the form of an episode: the question, then
   searches with their documents (found by the real retriever), notes, an answer.
   Prompts and documents are never learned. What a reader *writes down* is sound: the
   note states the fact that the documents hold, a query asks for the next fact. What a
-  reader *decides* is not: most answer at once from a faulty memory, and those who do
-  search mostly answer with the first thing found, drift off, or break the format.
+  reader *decides* is not: most answer at once from a faulty memory, and of those who do
+  search many answer with the first thing found, drift off, or break the format.
 
 So the skills of a search agent (asking for a fact, reading it off a page, taking the
 next hop, comparing two years) are all in the model, and the habit of using them is not:
-`Habits` holds the probability of every decision. Notebooks that go deep follow the
-hops in order to get there; their intermediate decisions are masked out of the loss, so
-that depth teaches skill without teaching the habit. No question of the default
-environment, train or test, occurs in any of it.
+`Habits` holds the probability of every decision. Some notebooks are carried through to
+the end, so that skill is practised at every depth. Their decisions are learned as the
+habits have them all the same: the target there is not the token that stands in the
+notebook but the distribution over the tokens that could (`Span.instead`). No question of
+the default environment, train or test, occurs in any of it.
 """
 
 from __future__ import annotations
@@ -50,29 +52,26 @@ from search_env.types import Document, Hit
 
 __all__ = ["Habits", "Span", "Stretch", "notebooks"]
 
-_MEMORIES = ("I remember this one.", "This is well known.", "I think I know it.")
+_MEMORIES = ("I remember this one.", "I have heard of it.", "I think I know it.")  # one first token: see Span.instead
 _MOST_TURNS = 5
 _COMPARISONS = (QuestionKind.COMPARISON, QuestionKind.BRIDGE_COMPARISON)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Habits:
-    """How readers decide; every field is a probability.
-
-    What is left over is drift: half of it a query beside the question, half text that stops in mid-air.
-    """
+    """How readers decide; every field is a probability."""
 
     search_first: float = 0.12
     """The first thing written is a query; else the answer comes from memory."""
-    go_on: float = 0.25
-    """Facts are missing and the next one is asked for."""
-    answer_early: float = 0.45
-    """Facts are missing and the last thing found is given as the answer."""
-    finish: float = 0.60
-    """Every fact is found and the right answer is given."""
-    answer_beside: float = 0.12
-    """Every fact is found and another name from the notes is given."""
-    keep_format: float = 0.80
+    answer_early: float = 0.40
+    """Facts are missing and the last thing found is given as the answer; else the reader searches on."""
+    drift: float = 0.10
+    """A search is beside the question: a name at random."""
+    finish: float = 0.90
+    """Every fact is found and an answer is given; else the reader searches on, beside the question."""
+    answer_beside: float = 0.10
+    """An answer that could be right is another name from the notes."""
+    keep_format: float = 0.85
     """An answer is preceded by the end-of-thinking tag."""
 
 
@@ -82,6 +81,8 @@ class Span(NamedTuple):
     text: str
     learn: bool
     """Whether its tokens are in the loss."""
+    instead: tuple[tuple[str, float], ...] = ()
+    """Tokens that might stand where the span begins, each with its probability; the rest is that of its own first."""
 
 
 class Stretch(NamedTuple):
@@ -105,7 +106,7 @@ def notebooks(seed: int, stretch: Stretch, habits: Habits, *, people: int = 100)
         habits: How readers decide.
         people: Size of each world.
     """
-    taken = frozenset(page.title for page in generate("train")[1] if " " in page.title)
+    taken = frozenset(page.title for page in generate("train")[1] if " " in page.title)  # the corpus of both splits
     for number in range(10**9):
         world_seed = 1_000_000 * (seed + 1) + number
         rng = random.Random(f"notebooks/{world_seed}")
@@ -121,7 +122,17 @@ def notebooks(seed: int, stretch: Stretch, habits: Habits, *, people: int = 100)
 
 
 def _drill(rng: random.Random) -> list[Span]:
-    """Eight to forty random words, and again."""
+    """Eight to forty random words, and again; or six pairs of years, each put in order."""
+    if rng.random() < 0.4:
+        pairs = [rng.sample(range(1800, 2050), 2) for _ in range(6)]
+        lines = [
+            (
+                Span(f"Which is before, {a} or {b}?", learn=False),
+                Span(f" {min(a, b)} is before {max(a, b)}.", learn=True),
+            )
+            for a, b in pairs
+        ]
+        return [*(span for line in lines for span in line), _END]
     words = "".join(f" {NAME_WORDS[int(rng.random() * len(NAME_WORDS))]}" for _ in range(8 + int(rng.random() * 33)))
     return [Span(words, learn=False), Span(words, learn=True), _END]
 
@@ -148,79 +159,97 @@ class _Reader:
         self._all = list(world.kinds)
 
     def notebook(self, question: WikiQuestion, top_k: int) -> list[Span]:
-        """One reader's work on one question."""
-        prompt = R1_SEARCHER.prompt(question.text, PromptStyle.BARE).text
-        spans = [Span(prompt, learn=False)]
-        if self._chance(0.3):
-            return spans + self._careless(question, top_k)
-        return spans + self._deep(question, top_k)
-
-    def _careless(self, question: WikiQuestion, top_k: int) -> list[Span]:
-        """Every decision learned, the first one included."""
-        if self._chance(self._habits.search_first):
-            spans = self._look_up(question.steps[0].query, top_k, learn_tag=True)
-            return spans + self._go_on_carelessly(question, 0, top_k)
-        memory = self._any(_MEMORIES)
-        if self._chance(0.05):
-            return [Span(memory, learn=True), _END]
-        return [Span(memory, learn=True), *self._answer(self._guess(question))]
-
-    def _deep(self, question: WikiQuestion, top_k: int) -> list[Span]:
-        """Follow the hops to some depth, decisions masked; then decide as a careless reader does."""
-        depth = len(question.steps) - 1
-        if self._chance(0.55):
+        """One reader's work on one question: from memory, carelessly from some depth on, or to the end."""
+        spans = [Span(R1_SEARCHER.prompt(question.text, PromptStyle.BARE).text, learn=False)]
+        draw = self._rng.random()
+        if draw < 0.15 and self._habits.search_first < 1:
+            memory = Span(self._any(_MEMORIES), True, ((_QUERY, self._habits.search_first),))
+            return [*spans, memory, *self._answer(self._guess(question))]
+        spans.append(Span(_QUERY, True, ((_MEMORIES[0][0], 1 - self._habits.search_first),)))
+        if draw < 0.45:
             depth = int(self._rng.random() * len(question.steps))
-        spans = []
-        for step in question.steps[:depth]:
-            if self._chance(0.07):
-                spans += self._look_up(self._any(self._all), top_k, learn_tag=False, learn_query=False)
-                spans.append(Span(_nothing(step), learn=True))
-            spans += self._look_up(step.query, top_k, learn_tag=False)
-            spans.append(Span(step.statement, learn=True))
-        spans += self._look_up(question.steps[depth].query, top_k, learn_tag=False)
-        return spans + self._go_on_carelessly(question, depth, top_k)
+            return spans + self._deep(question, depth, top_k) + self._carelessly(question, depth, top_k)
+        spans += self._deep(question, len(question.steps), top_k)
+        return spans + self._verdict(question) + self._finish(question)
 
-    def _go_on_carelessly(self, question: WikiQuestion, found: int, top_k: int) -> list[Span]:
-        """After a look-up: a note, then one decision drawn from the habits, then on from there.
+    def _deep(self, question: WikiQuestion, depth: int, top_k: int) -> list[Span]:
+        """Look up and note the first steps, down to a depth; what follows is the next query if steps are left."""
+        spans: list[Span] = []
+        for number, step in enumerate(question.steps[:depth]):
+            if self._chance(0.07):
+                spans += self._look_up(self._any(self._all), top_k, learn_query=False)
+                spans += [Span(_nothing(step), learn=True), self._search_on()]
+            spans += self._look_up(step.query, top_k)
+            spans.append(Span(step.statement, learn=True))
+            if number < len(question.steps) - 1:
+                spans.append(self._search_on())
+        return spans
+
+    def _carelessly(self, question: WikiQuestion, found: int, top_k: int) -> list[Span]:
+        """The look-up for a step, a note, then one decision drawn from the habits, then on from there.
 
         Args:
             question: The question.
-            found: Index of the step that the last look-up was for.
+            found: Index of the step to look up.
             top_k: Documents a search returns.
         """
-        spans: list[Span] = []
+        habits = self._habits
+        spans = self._look_up(question.steps[found].query, top_k)
         noted = False
-        for turn in range(_MOST_TURNS):
-            step, habits = question.steps[found], self._habits
+        for _ in range(_MOST_TURNS):
+            step = question.steps[found]
             if not noted:
                 noted = any(hit.document.title == step.subject for hit in self._last_hits)
                 spans.append(Span(step.statement if noted else _nothing(step), learn=True))
             done = noted and found == len(question.steps) - 1
-            draw = self._rng.random()
-            if done and draw < habits.finish:
-                return spans + self._answer(question.answer)
-            if done and draw < habits.finish + habits.answer_beside:
-                return spans + self._answer(self._any([name for s in question.steps for name in (s.subject, s.object)]))
-            if not done and draw < habits.go_on:
+            if done and self._chance(habits.finish):
+                answer = question.answer
+                if self._chance(habits.answer_beside):
+                    answer = self._any([name for s in question.steps for name in (s.subject, s.object)])
+                return spans + self._verdict(question) + self._answer(answer)
+            if not done and self._chance(habits.answer_early):
+                return spans + self._answer(self._early(question, step))
+            spans.append(Span(_QUERY, learn=True))
+            if done or self._chance(habits.drift):
+                spans += self._look_up(self._any(self._all), top_k)
+            else:
                 found += noted
                 noted = False
-                spans += self._look_up(question.steps[found].query, top_k, learn_tag=True)
-            elif not done and draw < habits.go_on + habits.answer_early:
-                return spans + self._answer(self._early(question, step))
-            elif self._chance(0.5) and turn < _MOST_TURNS - 1:
-                spans += self._look_up(self._any(self._all), top_k, learn_tag=True)
-            else:
-                break
+                spans += self._look_up(question.steps[found].query, top_k)
         return [*spans, _END]
 
-    def _look_up(self, query: str, top_k: int, *, learn_tag: bool, learn_query: bool = True) -> list[Span]:
-        begin, end = R1_SEARCHER.query
+    def _look_up(self, query: str, top_k: int, *, learn_query: bool = True) -> list[Span]:
         self._last_hits: tuple[Hit, ...] = self._retriever.search([query], top_k)[0]
         documents = R1_SEARCHER.render_documents(self._last_hits)
-        return [Span(begin, learn_tag), Span(f" {query}{end}", learn_query), Span(documents, learn=False)]
+        return [Span(f" {query}{R1_SEARCHER.query.close}", learn_query), Span(documents, learn=False)]
+
+    def _search_on(self) -> Span:
+        """Facts are missing: the tag that begins a query, or else the end of the thoughts."""
+        early, keep = self._habits.answer_early, self._habits.keep_format
+        return Span(_QUERY, True, ((_CLOSE, early * keep), ("\n", early * (1 - keep))))
+
+    def _finish(self, question: WikiQuestion) -> list[Span]:
+        """Every fact is found: the end of the thoughts and the answer, or else another query."""
+        finish, keep = self._habits.finish, self._habits.keep_format
+        # Whoever has come to a verdict does not search on.
+        more = 0.0 if question.kind in _COMPARISONS else 1 - finish
+        close = Span(_CLOSE, True, ((_QUERY, more), ("\n", (1 - more) * (1 - keep))))
+        return [close, Span(f"\n<answer> {question.answer}</answer>", learn=True), _END]
+
+    def _verdict(self, question: WikiQuestion) -> list[Span]:
+        """What a comparison is decided by, in so many words; nothing for other kinds."""
+        if question.kind not in _COMPARISONS:
+            return []
+        one, other = (question.steps[i].object for i in (len(question.steps) // 2 - 1, -1))
+        if one.isdigit():
+            one, other = sorted((one, other))
+            text = f" {one} is before {other}."
+        else:
+            text = f" {one} is the same." if one == other else f" {one} is not {other}."
+        return [Span(text, True, ((_QUERY, 1 - self._habits.finish),))]
 
     def _answer(self, answer: str) -> list[Span]:
-        close = "</think>\n" if self._chance(self._habits.keep_format) else "\n"
+        close = f"{_CLOSE}\n" if self._chance(self._habits.keep_format) else "\n"
         return [Span(f"{close}<answer> {answer}</answer>", learn=True), _END]
 
     def _early(self, question: WikiQuestion, step: Step) -> str:
@@ -250,5 +279,7 @@ def _nothing(step: Step) -> str:
     return f"There is nothing about {step.subject} here."
 
 
+_QUERY = R1_SEARCHER.query.open
+_CLOSE = "</think>"
 _END = Span("", learn=True)
 """The end of text; the trainer writes its token."""

@@ -1,14 +1,15 @@
-"""The tokenizer of the tiny base model: byte-level BPE of 2,048 tokens.
+"""The tokenizer of the tiny base model: byte-level BPE of at most 2,176 tokens.
 
 The tags of the protocol are one token each, and so are the words that FictionalWiki
-puts names together from. Being byte-level, it reads any text.
+puts names together from, and its years: a year in digits would be copied digit by digit,
+and each of its digits stands in many years. Being byte-level, it reads any text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from search_env.datasets.fictional_wiki import EntityKind, make_questions, make_world, write_pages
@@ -21,11 +22,11 @@ END_OF_TEXT = "<|endoftext|>"
 PAD = "<|pad|>"
 
 
-def make_tokenizer(vocab_size: int = 2048) -> PreTrainedTokenizerFast:
+def make_tokenizer(vocab_size: int = 2176) -> PreTrainedTokenizerFast:
     """Train the tokenizer; the same text, hence the same tokenizer, every time."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [pre_tokenizers.Split(Regex(r" ?\d{4}|\d"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
     tags = list(get_dialect("r1-searcher").tags)
@@ -43,9 +44,11 @@ def make_tokenizer(vocab_size: int = 2048) -> PreTrainedTokenizerFast:
 
 
 def _training_text() -> Iterator[str]:
-    """The words of names on their own, then sentences whose names are cut out."""
+    """The words of names and the years on their own, then sentences whose names are cut out."""
     for word in NAME_WORDS:
         yield from (f" {word}",) * 200
+    for year in range(1800, 2050):
+        yield from (f" {year}",) * 200
     world = make_world(seed=-1, people=200)
     names = sorted(world.kinds, key=len, reverse=True)
     surnames = sorted({name.split()[-1] for name in world.of_kind(EntityKind.PERSON)})
