@@ -20,7 +20,16 @@ from typing import Any
 from search_env.errors import ConfigError, DatasetError, unknown_name
 from search_env.types import Document, Question
 
-__all__ = ["Row", "parse_json", "read_bytes", "read_corpus", "read_folder", "read_questions", "read_rows"]
+__all__ = [
+    "Row",
+    "parse_json",
+    "read_bytes",
+    "read_corpus",
+    "read_folder",
+    "read_questions",
+    "read_rows",
+    "stream_corpus",
+]
 
 _REQUIRED: Any = object()
 
@@ -115,12 +124,22 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     Raises:
         DatasetError: If the file cannot be read, is not UTF-8, or a line is not a JSON object.
     """
-    for number, line in enumerate(read_bytes(path).split(b"\n"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
             fields = parse_json(line, path, number)
             if not isinstance(fields, dict):
                 raise DatasetError(f"{path}:{number}: must be a JSON object {{…}}, got {_describe(fields)}")
             yield Row(f"{path}:{number}", fields)
+
+
+def _lines(path: str | Path) -> Iterator[bytes]:
+    try:
+        with Path(path).open("rb") as file:
+            yield file.readline().removeprefix(codecs.BOM_UTF8).rstrip(b"\n")
+            for line in file:
+                yield line.rstrip(b"\n")
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -132,7 +151,11 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}; give the path of a data file") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> DatasetError:
+    return DatasetError(f"{path}: cannot be read: {error.strerror}; give the path of a data file")
 
 
 def parse_json(data: bytes, path: str | Path, line: int = 1) -> Any:
@@ -173,14 +196,16 @@ def read_corpus(path: str | Path) -> tuple[Document, ...]:
     Raises:
         DatasetError: If a row is malformed, an id occurs twice, or there is no document.
     """
+    return tuple(stream_corpus(path))
+
+
+def stream_corpus(path: str | Path) -> Iterator[Document]:
+    """Read documents one by one, holding none but their ids; see `read_corpus`."""
     seen: dict[str, str] = {}
-    documents = tuple(
-        Document(id=row.unique_id("id", seen), title=row.text("title", ""), text=row.text("text"))
-        for row in read_rows(path)
-    )
-    if not documents:
+    for row in read_rows(path):
+        yield Document(id=row.unique_id("id", seen), title=row.text("title", ""), text=row.text("text"))
+    if not seen:
         raise DatasetError(f'{path}:1: holds no documents; write one {{"id", "title", "text"}} object a line')
-    return documents
 
 
 def read_folder(folder: str | Path, split: str) -> tuple[tuple[Question, ...], tuple[Document, ...]]:

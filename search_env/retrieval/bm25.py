@@ -20,11 +20,12 @@ import hashlib
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tantivy
 
@@ -32,7 +33,7 @@ from search_env.errors import ConfigError, DatasetError, RetrieverIndexError, Re
 from search_env.retrieval.analysis import english_analyzer
 from search_env.types import Document, Hit
 
-__all__ = ["MAX_QUERY_TERMS", "BM25Retriever", "cache_folder"]
+__all__ = ["MAX_QUERY_TERMS", "BM25Retriever", "BM25Searcher", "cache_folder"]
 
 MAX_QUERY_TERMS = 1024
 """A query counts up to this many terms, Elasticsearch's limit of clauses, so that its time is bounded."""
@@ -43,10 +44,64 @@ _MANIFEST = "manifest.json"
 _BUFFER_BYTES = 3_900_000_000  # Taken only as it fills; beyond it, tantivy would start a second segment.
 
 
-class BM25Retriever:
-    """Searches a corpus with BM25; immutable, and free to be pickled, copied, forked and shared by threads.
+class BM25Searcher(ABC):
+    """What searches an index, wherever its documents are; free to be pickled, copied, forked and shared by threads."""
 
-    Make one with `build` or `in_memory`.
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._documents = documents
+        self._searcher: tantivy.Searcher | None = None
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """``bm25-`` and a hash of settings, analyzer and documents; their order does not count."""
+
+    @abstractmethod
+    def _open(self) -> tantivy.Searcher:
+        """Open the index; its field ``row`` is the place of a document."""
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
+        """Run a batch of queries, each different one once; see `Retriever.search`.
+
+        Raises:
+            ConfigError: If `top_k` is below 1.
+            RetrieverIndexError: If the index is gone.
+            RetrieverUnavailable: If the index cannot be read.
+        """
+        if top_k < 1:
+            raise ConfigError(f"top_k is the number of documents to return and must be at least 1, got {top_k}")
+        limit = min(top_k, len(self._documents))
+        found = {query: self._search_one(query, limit) for query in dict.fromkeys(queries)}
+        return [found[query] for query in queries]
+
+    def _search_one(self, query: str, limit: int) -> tuple[Hit, ...]:
+        terms = english_analyzer().analyze(query, MAX_QUERY_TERMS)
+        if not terms:
+            return ()
+        if self._searcher is None:
+            self._searcher = self._open()
+        clauses = [(tantivy.Occur.Should, tantivy.Query.term_query(SCHEMA, _TERMS, term, "freq")) for term in terms]
+        try:
+            scored = self._searcher.search(tantivy.Query.boolean_query(clauses), limit, count=False).hits
+            rows = self._searcher.fast_field_values(_ROW, [address for _, address in scored])
+        except ValueError as error:  # tantivy's only exception
+            raise RetrieverUnavailable(f"the BM25 index {self.fingerprint} cannot be read: {error}") from error
+        documents = self._documents
+        return tuple(Hit(document=documents[row], score=score) for (score, _), row in zip(scored, rows, strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open index belongs to its process; another one opens it again when it first searches.
+        return {**self.__dict__, "_searcher": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Gymnasium deep-copies an environment's arguments each time its spec is read.
+        return self
+
+
+class BM25Retriever(BM25Searcher):
+    """Searches a corpus that is held in memory with BM25; immutable.
+
+    Make one with `build` or `in_memory`. A corpus too large for memory is indexed by `bm25_folder`.
 
     Example:
         >>> retriever = BM25Retriever.in_memory([Document(id="1", title="Oslo", text="Capital of Norway.")])
@@ -55,10 +110,10 @@ class BM25Retriever:
     """
 
     def __init__(self, documents: Iterable[Document], cache_dir: Path | None) -> None:
-        self._documents = tuple(sorted(documents, key=lambda document: document.id))
+        super().__init__(tuple(sorted(documents, key=lambda document: document.id)))
         self._cache_dir = cache_dir
         _check_ids(self._documents)
-        self._searcher: tantivy.Searcher | None = self._open()
+        self._searcher = self._open()
 
     @classmethod
     def build(cls, documents: Iterable[Document], cache_dir: str | Path | None = None) -> BM25Retriever:
@@ -89,58 +144,26 @@ class BM25Retriever:
     @cached_property
     def fingerprint(self) -> str:
         """``bm25-`` and a hash of settings, analyzer and documents; their order does not count."""
-        digest = hashlib.sha256(f"{_LAYOUT} {english_analyzer().fingerprint}".encode())
-        for document in self._documents:
-            for part in (document.id, document.title, document.text):
-                data = part.encode(errors="surrogatepass")
-                digest.update(len(data).to_bytes(8, "little") + data)
-        return f"bm25-{digest.hexdigest()[:16]}"
-
-    def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
-        """Run a batch of queries, each different one once; see `Retriever.search`.
-
-        Raises:
-            ConfigError: If `top_k` is below 1.
-            RetrieverIndexError: If the cached index is gone and cannot be written again.
-            RetrieverUnavailable: If the index cannot be read.
-        """
-        if top_k < 1:
-            raise ConfigError(f"top_k is the number of documents to return and must be at least 1, got {top_k}")
-        limit = min(top_k, len(self._documents))
-        found = {query: self._search_one(query, limit) for query in dict.fromkeys(queries)}
-        return [found[query] for query in queries]
-
-    def _search_one(self, query: str, limit: int) -> tuple[Hit, ...]:
-        terms = english_analyzer().analyze(query, MAX_QUERY_TERMS)
-        if not terms:
-            return ()
-        if self._searcher is None:
-            self._searcher = self._open()
-        clauses = [(tantivy.Occur.Should, tantivy.Query.term_query(_SCHEMA, _TERMS, term, "freq")) for term in terms]
-        try:
-            scored = self._searcher.search(tantivy.Query.boolean_query(clauses), limit, count=False).hits
-            rows = self._searcher.fast_field_values(_ROW, [address for _, address in scored])
-        except ValueError as error:  # tantivy's only exception
-            raise RetrieverUnavailable(f"the BM25 index {self.fingerprint} cannot be read: {error}") from error
-        documents = self._documents
-        return tuple(Hit(document=documents[row], score=score) for (score, _), row in zip(scored, rows, strict=True))
+        return fingerprint(self._documents)
 
     def _open(self) -> tantivy.Searcher:
         if self._cache_dir is None:
-            index = tantivy.Index(_SCHEMA)
-            _fill(index, self._documents)
+            index = tantivy.Index(SCHEMA)
+            fill(index, self._documents)
         else:
             folder = self._cache_dir / self.fingerprint
             index = _read(folder) or _write(folder, self._documents)
         return index.searcher()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # An open index belongs to its process; another one opens it again when it first searches.
-        return {**self.__dict__, "_searcher": None}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BM25Retriever:
-        # Gymnasium deep-copies an environment's arguments each time its spec is read.
-        return self
+def fingerprint(documents: Iterable[Document]) -> str:
+    """The fingerprint of an index over documents in order of their ids."""
+    digest = hashlib.sha256(f"{_LAYOUT} {english_analyzer().fingerprint}".encode())
+    for document in documents:
+        for part in (document.id, document.title, document.text):
+            data = part.encode(errors="surrogatepass")
+            digest.update(len(data).to_bytes(8, "little") + data)
+    return f"bm25-{digest.hexdigest()[:16]}"
 
 
 def cache_folder() -> Path:
@@ -159,7 +182,7 @@ def _schema() -> tantivy.Schema:
     return builder.build()
 
 
-_SCHEMA = _schema()
+SCHEMA = _schema()
 
 
 def _check_ids(documents: Sequence[Document]) -> None:
@@ -170,7 +193,8 @@ def _check_ids(documents: Sequence[Document]) -> None:
             raise DatasetError(f"two documents of the corpus have the id {one.id!r}; make ids unique")
 
 
-def _fill(index: tantivy.Index, documents: Sequence[Document]) -> None:
+def fill(index: tantivy.Index, documents: Sequence[Document]) -> None:
+    """Index documents, which must be in order of their ids."""
     # One thread: several would make a segment each and mix the order.
     writer = index.writer(heap_size=_BUFFER_BYTES, num_threads=1)
     analyze = english_analyzer().analyze
@@ -197,7 +221,7 @@ def _write(folder: Path, documents: Sequence[Document]) -> tantivy.Index:
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as scratch:
             aside = Path(scratch) / "index"
             aside.mkdir()
-            _fill(tantivy.Index(_SCHEMA, path=str(aside)), documents)
+            fill(tantivy.Index(SCHEMA, path=str(aside)), documents)
             (aside / _MANIFEST).write_text(json.dumps(_digests(aside)))
             _put_in_place(aside, folder, damaged=Path(scratch) / "damaged")
     except (OSError, ValueError) as error:

@@ -119,14 +119,14 @@ def test_processes_that_build_at_once_end_with_one_good_index(tmp_path, expected
 
 
 def test_a_slower_builder_keeps_the_index_of_the_quicker(tmp_path, expected, monkeypatch):
-    fill = bm25._fill
+    fill = bm25.fill
 
     def overtaken(index, documents):
         fill(index, documents)
-        monkeypatch.setattr(bm25, "_fill", fill)
+        monkeypatch.setattr(bm25, "fill", fill)
         BM25Retriever.build(DOCUMENTS, tmp_path)
 
-    monkeypatch.setattr(bm25, "_fill", overtaken)
+    monkeypatch.setattr(bm25, "fill", overtaken)
     assert BM25Retriever.build(DOCUMENTS, tmp_path).search(QUERIES, 5) == expected
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -1,0 +1,204 @@
+"""BM25 over a corpus on disk: millions of passages, opened in milliseconds, read by memory map.
+
+A folder holds the index, the documents in order of their ids, and where each begins.
+Only the pages that a search touches are read, and any number of processes share them.
+It is built aside and renamed into place; what it holds never changes afterwards.
+
+    folder/
+      index/           the engine's files
+      documents.jsonl  one document a line
+      offsets.npy      where each line begins, and where the last ends
+      manifest.json    fingerprint, analyzer, sizes of all files
+
+Opening checks the sizes of the files and the analyzer, not every byte: a million
+passages are half a gigabyte.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import tempfile
+from array import array
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import tantivy
+
+from search_env.datasets.jsonl import stream_corpus
+from search_env.errors import ConfigError, RetrieverIndexError, RetrieverUnavailable, SearchEnvError
+from search_env.retrieval.analysis import english_analyzer
+from search_env.retrieval.bm25 import SCHEMA, BM25Searcher, fill, fingerprint
+from search_env.types import Document
+
+__all__ = ["BM25Folder", "DocumentFile", "build_folder"]
+
+_DOCUMENTS, _OFFSETS, _INDEX, _MANIFEST = "documents.jsonl", "offsets.npy", "index", "manifest.json"
+_REBUILD = "Build it again: search-env index build --retriever bm25 --corpus FILE --out FOLDER."
+
+
+class BM25Folder(BM25Searcher):
+    """Searches a folder that `build_folder` made.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        RetrieverIndexError: If it holds no index, one of another version, or a damaged one.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder).expanduser()
+        self._manifest = _checked_manifest(self._folder)
+        super().__init__(DocumentFile(self._folder))
+
+    @property
+    def fingerprint(self) -> str:
+        """The same as that of an index of the same documents in memory."""
+        return str(self._manifest["fingerprint"])
+
+    def _open(self) -> tantivy.Searcher:
+        try:
+            index = tantivy.Index.open(str(self._folder / _INDEX))
+            index.config_reader("manual")  # No thread that watches for changes: there are none.
+            index.reload()
+        except (OSError, ValueError) as error:
+            raise RetrieverIndexError(
+                f"{self._folder}: the index cannot be opened: {error}. Build it again."
+            ) from error
+        return index.searcher()
+
+
+class DocumentFile(Sequence[Document]):
+    """Documents in order of their ids, read from disk one by one.
+
+    Args:
+        folder: A folder that `build_folder` made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, key: int) -> Document: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[Document]: ...
+    def __getitem__(self, key: int | slice) -> Document | Sequence[Document]:
+        if isinstance(key, slice):
+            return [self[row] for row in range(*key.indices(len(self)))]
+        row = range(len(self))[key]
+        try:
+            return Document(**json.loads(self._lines[self._offsets[row] : self._offsets[row + 1]]))
+        except (ValueError, TypeError) as error:
+            raise RetrieverUnavailable(
+                f"{self._folder / _DOCUMENTS}: document {row} cannot be read: {error}"
+            ) from error
+
+    @cached_property
+    def _offsets(self) -> Any:
+        return np.load(self._folder / _OFFSETS, mmap_mode="r")  # uint64 [documents + 1]
+
+    @cached_property
+    def _lines(self) -> mmap.mmap:
+        with (self._folder / _DOCUMENTS).open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_folder": self._folder}  # a map belongs to its process
+
+
+def build_folder(corpus: str | Path, folder: str | Path) -> BM25Folder:
+    """Index a corpus of any size up to several million passages.
+
+    The corpus is read twice and never held in memory: a pass for the order of the ids, a pass for the lines.
+
+    Args:
+        corpus: JSON lines of ``{"id", "title", "text"}``.
+        folder: Where the index goes; must not exist, or be empty.
+
+    Returns:
+        The opened index.
+
+    Raises:
+        ConfigError: If the folder holds something.
+        DatasetError: If the corpus is missing or a row is malformed.
+        RetrieverIndexError: If the index cannot be written.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty. Give the path of a new folder, or remove it first.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as scratch:
+            aside = Path(scratch) / folder.name
+            (aside / _INDEX).mkdir(parents=True)
+            _write_documents(Path(corpus), aside)
+            documents = DocumentFile(aside)
+            fill(tantivy.Index(SCHEMA, path=str(aside / _INDEX)), documents)
+            manifest = {
+                "fingerprint": fingerprint(documents),
+                "analyzer": english_analyzer().fingerprint,
+                "documents": len(documents),
+                "files": _sizes(aside),
+            }
+            (aside / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+            os.rename(aside, folder)
+    except SearchEnvError:
+        raise
+    except (OSError, ValueError) as error:
+        raise RetrieverIndexError(f"the index cannot be written to {folder}: {error}. Make room there.") from error
+    return BM25Folder(folder)
+
+
+def _write_documents(corpus: Path, folder: Path) -> None:
+    """Write the documents in order of their ids, by way of an unordered copy."""
+    ids: list[str] = []
+    starts = array("Q", [0])
+    unordered = folder / "unordered"
+    with unordered.open("wb") as file:
+        for document in stream_corpus(corpus):
+            line = {"id": document.id, "title": document.title, "text": document.text}
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            ids.append(document.id)
+            starts.append(file.tell())
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    offsets = np.zeros(len(ids) + 1, dtype=np.uint64)
+    with unordered.open("rb") as source, (folder / _DOCUMENTS).open("wb") as target:
+        lines = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+        for place, row in enumerate(order):
+            target.write(lines[starts[row] : starts[row + 1]])
+            offsets[place + 1] = target.tell()
+        lines.close()
+    np.save(folder / _OFFSETS, offsets)
+    unordered.unlink()
+
+
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
+        analyzer, files = manifest["analyzer"], manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RetrieverIndexError(f"{folder} holds no BM25 index ({error}). {_REBUILD}") from error
+    if analyzer != english_analyzer().fingerprint:
+        raise RetrieverIndexError(f"{folder} was built with the analyzer {analyzer}, which is another. {_REBUILD}")
+    if files != _sizes(folder):
+        raise RetrieverIndexError(
+            f"{folder} is damaged: its files have not the sizes they were written with. {_REBUILD}"
+        )
+    return manifest
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Path within the folder -> bytes, of every file but locks and the manifest."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _MANIFEST and not path.name.startswith(".")
+    }
