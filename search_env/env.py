@@ -22,7 +22,7 @@ from search_env.datasets.base import Dataset
 from search_env.dialects import Dialect, PromptStyle, get_dialect, read_prompt_file, with_prompt
 from search_env.episode import Budget, EpisodeState, Rules, Step, check_count
 from search_env.errors import ConfigError, unknown_name
-from search_env.retrieval.base import Retriever
+from search_env.retrieval import Retriever, RetrieverSpec, get_retriever
 from search_env.rewards import Reward, get_reward
 from search_env.spaces import UnicodeText
 from search_env.types import Transcript
@@ -37,7 +37,7 @@ class SearchQAEnv(gym.Env[str, str]):
         dataset: The questions and their corpus: a name in `search_env.datasets.DATASETS`, or a `Dataset`.
         data: Where the dataset lies (a path or a hub id), or a `Dataset`; None if it needs no data.
         split: Which split asks the questions.
-        retriever: What searches the corpus: a name, or a `Retriever` over documents of its own.
+        retriever: What searches the corpus: a name, a mapping with the name and its settings, or a `Retriever`.
         dialect: The protocol of tags, a name in `search_env.dialects.DIALECTS`.
         prompt: How the prompt is worded: ``base``, ``instruct`` or ``bare``, or the path of a file that holds
             ``{question}``.
@@ -76,7 +76,7 @@ class SearchQAEnv(gym.Env[str, str]):
         *,
         data: str | Path | Dataset | None = None,
         split: str = "train",
-        retriever: str | Retriever = "bm25",
+        retriever: RetrieverSpec | Retriever = "bm25",
         dialect: str = "r1-searcher",
         prompt: str | Path = "base",
         reward: str | Mapping[str, float] | Reward = "stage2",
@@ -95,7 +95,7 @@ class SearchQAEnv(gym.Env[str, str]):
         budget = Budget(max_searches=max_searches, max_turns=max_turns, max_chars=max_chars)
         self.rules = Rules(dialect=worded, style=style, reward=get_reward(reward), budget=budget)
         self.dataset = _dataset(dataset, data, split)
-        self.retriever = _retriever(retriever, self.dataset)
+        self.retriever = get_retriever(retriever, self.dataset.documents)
         # No observation is longer: documents must fit the budget, and no prompt is longer than this one.
         longest = "x" * max(len(question.text) for question in self.dataset.questions)
         self.observation_space = UnicodeText(max(max_chars, len(worded.prompt(longest, style).text)))
@@ -215,17 +215,6 @@ def _dataset(dataset: str | Dataset, data: str | Path | Dataset | None, split: s
     if not isinstance(dataset, str):
         raise ConfigError(f"dataset must be a name or a Dataset, got {type(dataset).__name__}")
     return datasets.load(dataset, split=split, data=data)
-
-
-def _retriever(retriever: str | Retriever, dataset: Dataset) -> Retriever:
-    if isinstance(retriever, str):
-        # The engine behind a name is imported when it is asked for: `import search_env` stays fast.
-        from search_env.retrieval import get_retriever
-
-        return get_retriever(retriever, dataset.documents)
-    if not isinstance(retriever, Retriever):
-        raise ConfigError(f"retriever must be a name or have search() and fingerprint, got {type(retriever).__name__}")
-    return retriever
 
 
 def _example_actions(dialect: Dialect) -> tuple[str, ...]:

@@ -1,40 +1,106 @@
-"""Retrievers: engines that search a corpus, found by name and imported when they are used."""
+"""Retrievers: engines that search a corpus, found by name and imported when they are used.
+
+A config names one by a *spec*: a name (``bm25``), or a mapping with the name and the
+settings of that retriever (``{name: bm25, index: FOLDER}``). Wrappers hold the spec of
+what they wrap: ``{name: resilient, of: {name: http, url: …}}``. A package of yours adds
+one through the entry point group ``search_env.retrievers``: a class of settings, like
+those here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
 from search_env.errors import ConfigError, unknown_name
 from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.types import Document
 
-__all__ = ["RETRIEVERS", "InMemoryRetriever", "Retriever", "get_retriever"]
+__all__ = [
+    "InMemoryRetriever",
+    "Retriever",
+    "RetrieverSettings",
+    "RetrieverSpec",
+    "get_retriever",
+    "retriever_names",
+    "retriever_settings",
+]
+
+RetrieverSpec = str | Mapping[str, Any]
+"""A name, or a mapping with ``name`` and that retriever's settings."""
+
+_BUILT_IN = {
+    "bm25": "search_env.retrieval.bm25:BM25Settings",
+    "hybrid": "search_env.retrieval.hybrid:HybridSettings",
+}
+_GROUP = "search_env.retrievers"
 
 
-def _bm25(documents: Sequence[Document]) -> Retriever:
-    from search_env.retrieval.bm25 import BM25Retriever
+class RetrieverSettings(Protocol):
+    """The settings of one sort of retriever: a frozen pydantic model whose keys are those of the spec."""
 
-    return BM25Retriever.build(documents)
+    def build(self, documents: Sequence[Document]) -> Retriever:
+        """Make the retriever.
+
+        Args:
+            documents: The corpus of the environment; an engine with documents of its own does not look at it.
+        """
+        ...
 
 
-RETRIEVERS: dict[str, Callable[[Sequence[Document]], Retriever]] = {"bm25": _bm25}
-"""Every retriever by its name: a corpus in, what searches it out."""
+@cache
+def retriever_names() -> Mapping[str, str]:
+    """Every name there is, those of installed packages included, with the place of its settings."""
+    installed = {point.name: point.value for point in entry_points(group=_GROUP)}
+    return {**installed, **_BUILT_IN}
 
 
-def get_retriever(spec: str | Retriever, documents: Sequence[Document]) -> Retriever:
-    """Find a retriever by name and let it search a corpus.
-
-    Args:
-        spec: One of `RETRIEVERS`, or a ready retriever, which is returned as it is.
-        documents: The corpus; a ready retriever has its own.
+def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
+    """Check a spec; nothing is built or opened.
 
     Raises:
-        ConfigError: If there is no retriever of that name.
-        DatasetError: If the corpus is empty or uses an id twice.
-        RetrieverIndexError: If an index cannot be built.
+        ConfigError: If there is no such retriever, or a setting is wrong.
+        MissingDependencyError: If the package it needs is not installed.
     """
-    if not isinstance(spec, str):
-        return spec
-    if spec not in RETRIEVERS:
-        raise ConfigError(unknown_name("retriever", spec, RETRIEVERS))
-    return RETRIEVERS[spec](documents)
+    from pydantic import ValidationError  # here: `import search_env` stays fast
+
+    settings = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"a retriever is a name or a mapping with the key 'name', got {spec!r}. For example: bm25.")
+    if name not in retriever_names():
+        raise ConfigError(unknown_name("retriever", name, retriever_names()))
+    module, _, attribute = retriever_names()[name].partition(":")
+    kind = getattr(import_module(module), attribute)
+    try:
+        made: RetrieverSettings = kind(**settings)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        allowed = ", ".join(kind.model_fields) or "none"
+        raise ConfigError(f"retriever {name!r}: {'; '.join(problems)}. Its settings: {allowed}.") from None
+    return made
+
+
+def get_retriever(spec: RetrieverSpec | Retriever, documents: Sequence[Document]) -> Retriever:
+    """Make the retriever that a spec describes.
+
+    Args:
+        spec: A name, a mapping, or a ready retriever, which is returned as it is.
+        documents: The corpus; an engine with documents of its own does not look at it.
+
+    Raises:
+        ConfigError: If there is no such retriever, or a setting is wrong.
+        DatasetError: If the corpus is empty or uses an id twice.
+        MissingDependencyError: If the package it needs is not installed.
+        RetrieverIndexError: If an index cannot be built or opened.
+    """
+    if isinstance(spec, str | Mapping):
+        return retriever_settings(spec).build(documents)
+    if not isinstance(spec, Retriever):
+        raise ConfigError(
+            f"a retriever is a name, a mapping, or has search() and fingerprint, got {type(spec).__name__}"
+        )
+    return spec

@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import tantivy
+from pydantic import BaseModel, ConfigDict
 
 from search_env.errors import ConfigError, DatasetError, RetrieverIndexError, RetrieverUnavailable
 from search_env.retrieval.analysis import english_analyzer
 from search_env.types import Document, Hit
 
-__all__ = ["MAX_QUERY_TERMS", "BM25Retriever", "BM25Searcher", "cache_folder"]
+__all__ = ["MAX_QUERY_TERMS", "BM25Retriever", "BM25Searcher", "BM25Settings", "cache_folder"]
 
 MAX_QUERY_TERMS = 1024
 """A query counts up to this many terms, Elasticsearch's limit of clauses, so that its time is bounded."""
@@ -42,6 +43,23 @@ _LAYOUT = "BM25 k1=1.2 b=0.75 of title and text as one field"
 _TERMS, _ROW = "terms", "row"
 _MANIFEST = "manifest.json"
 _BUFFER_BYTES = 3_900_000_000  # Taken only as it fills; beyond it, tantivy would start a second segment.
+
+
+class BM25Settings(BaseModel):
+    """Settings of the retriever ``bm25``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    index: Path | None = None
+    """Folder made by `search-env index build`; without it the corpus of the environment is indexed, and cached."""
+
+    def build(self, documents: Sequence[Document]) -> BM25Searcher:
+        """Make the retriever; see `RetrieverSettings.build`."""
+        if self.index is None:
+            return BM25Retriever.build(documents)
+        from search_env.retrieval.bm25_folder import BM25Folder
+
+        return BM25Folder(self.index)
 
 
 class BM25Searcher(ABC):

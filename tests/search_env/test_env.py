@@ -160,7 +160,7 @@ def test_observations_never_leave_their_space_however_tight_the_budget(settings)
         ({"reward": "stage-2"}, r"unknown reward 'stage-2'. Did you mean 'stage2'"),
         ({"reward": {"formt": 1.0}}, r"unknown reward part 'formt'. Did you mean 'format'"),
         ({"retriever": "bm26"}, r"unknown retriever 'bm26'. Did you mean 'bm25'"),
-        ({"retriever": object()}, r"retriever must be a name or have search\(\) and fingerprint, got object"),
+        ({"retriever": object()}, r"a retriever is a name, a mapping, or has search\(\) and fingerprint, got object"),
         ({"render_mode": "rgb_array"}, r"unknown render mode 'rgb_array'. Known: ansi, human"),
         ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
         ({"max_turns": 0}, "max_turns must be a whole number of at least 1, got 0"),

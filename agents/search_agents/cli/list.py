@@ -77,9 +77,9 @@ def _methods() -> Iterable[str]:
 
 
 def _retrievers() -> Iterable[str]:
-    from search_env.retrieval import RETRIEVERS
+    from search_env.retrieval import retriever_names
 
-    return RETRIEVERS
+    return retriever_names()
 
 
 def _recipes() -> Iterable[str]:

@@ -8,7 +8,7 @@ on the command line. Where the run is written (``--out``) and how it is shown
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -58,8 +58,8 @@ class EnvSection(Section):
     """Registered id of the environment; `search-env list environments` names them."""
     data: str | None = None
     """Folder with train.jsonl, dev.jsonl and corpus.jsonl, for a set that is not embedded."""
-    retriever: str = "bm25"
-    """Name of the retriever that runs the queries."""
+    retriever: str | dict[str, Any] = "bm25"
+    """What runs the queries: a name, or {name: NAME, …} with its settings; `search-env list retrievers` names them."""
     dialect: str = "r1-searcher"
     """The protocol of tags."""
     prompt: str = "bare"

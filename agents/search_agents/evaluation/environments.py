@@ -13,7 +13,7 @@ from search_env import SearchQAEnv, SearchQAVectorEnv
 from search_env.dialects import PromptStyle, get_dialect, read_prompt_file
 from search_env.errors import ConfigError, unknown_name
 from search_env.registration import ENVIRONMENTS
-from search_env.retrieval import RETRIEVERS
+from search_env.retrieval import retriever_settings
 from search_env.rewards import get_reward
 
 __all__ = ["check_env_section", "env_arguments", "make_env", "make_vector_env"]
@@ -23,12 +23,11 @@ def check_env_section(section: EnvSection, rewards: Iterable[str | Mapping[str, 
     """Check every name in an environment's settings.
 
     Raises:
-        ConfigError: If one is unknown, or the prompt file cannot be read.
+        ConfigError: If one is unknown or wrong, or the prompt file cannot be read.
     """
     if section.id not in ENVIRONMENTS:
         raise ConfigError(unknown_name("environment", section.id, ENVIRONMENTS))
-    if section.retriever not in RETRIEVERS:
-        raise ConfigError(unknown_name("retriever", section.retriever, RETRIEVERS))
+    retriever_settings(section.retriever)
     get_dialect(section.dialect)
     if section.prompt not in tuple(PromptStyle):
         read_prompt_file(find_prompt(section.prompt))
