@@ -211,10 +211,11 @@ class ReplayRetriever:
         return [self._search_one(query, top_k) for query in queries]
 
     def _search_one(self, query: str, top_k: int) -> tuple[Hit, ...]:
-        source = self._tape.source or ""
-        asked = None if source == _QUERY_CACHE else top_k
+        tape = self._tape
         try:
-            return self._tape.hits[address(source, query, asked)][:top_k]
+            if tape.source == _QUERY_CACHE:
+                return tape.hits[address(_QUERY_CACHE, query, None)][:top_k]
+            return tape.hits[address(tape.source or "", query, top_k)]
         except KeyError:
             raise RetrieverError(
                 f"the cassette {self._path} has no search for {query!r} with top_k {top_k}. Replay with the settings "

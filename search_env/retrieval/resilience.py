@@ -151,7 +151,7 @@ class ResilientRetriever:
                     raise
                 pause = self._pause_after(attempt, guards.random)
                 if self._clock.now() + pause >= deadline:
-                    raise self._given_up(f"{attempt} attempts failed, the last with: {error}") from error
+                    raise self._given_up(f"attempt {attempt} failed: {error}") from error
                 _LOG.warning("search attempt %d failed, the next is in %.1f s: %s", attempt, pause, error)
             self._clock.sleep(pause)
         raise AssertionError("unreachable")
@@ -164,7 +164,7 @@ class ResilientRetriever:
             self._pass_breaker(guards, deadline)
             # A daemon, for the interpreter must be able to end while a call hangs.
             threading.Thread(
-                target=_run, args=(self._inner, queries, top_k, call, guards.slots.release), daemon=True
+                target=_run, args=(self._inner, list(queries), top_k, call, guards.slots.release), daemon=True
             ).start()
         except BaseException:
             guards.slots.release()
