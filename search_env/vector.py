@@ -13,6 +13,7 @@ A learner must mask them and a scorer leave them out; the others go on.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from search_env.rewards import Reward, get_reward
 from search_env.types import Hit, Transcript
 
 __all__ = ["SearchQAVectorEnv"]
+
+_LOG = logging.getLogger(__name__)
 
 VectorStep = tuple[
     tuple[str, ...], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -184,7 +187,8 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             return found
         try:
             results = self.retriever.search(list(queries.values()), self.top_k)
-        except RetrieverUnavailable:
+        except RetrieverUnavailable as error:
+            _LOG.warning("%d episodes are invalid, their search failed for good: %s", len(queries), error)
             return found | dict.fromkeys(queries)
         return found | dict(zip(queries, results, strict=True))
 

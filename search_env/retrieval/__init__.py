@@ -34,7 +34,11 @@ RetrieverSpec = str | Mapping[str, Any]
 
 _BUILT_IN = {
     "bm25": "search_env.retrieval.bm25:BM25Settings",
+    "cached": "search_env.retrieval.cache:CachedSettings",
     "hybrid": "search_env.retrieval.hybrid:HybridSettings",
+    "recorded": "search_env.retrieval.cassette:RecordedSettings",
+    "replay": "search_env.retrieval.cassette:ReplaySettings",
+    "resilient": "search_env.retrieval.resilience:ResilientSettings",
 }
 _GROUP = "search_env.retrievers"
 

@@ -36,7 +36,7 @@ _LOCKED_S = 5.0  # how long to wait for another process that writes
 class CachedSettings(BaseModel):
     """Settings of the retriever ``cached``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     of: Any
     """The retriever whose searches are cached: its name, or a mapping with its settings."""
@@ -47,15 +47,10 @@ class CachedSettings(BaseModel):
     expires_s: float | None = Field(default=None, gt=0)
     """Seconds after which a search is run again; None if the corpus never changes."""
 
-    def build(
-        self, documents: Sequence[Document], get_retriever: Callable[[Any, Sequence[Document]], Retriever]
-    ) -> CachedRetriever:
-        """Make the retriever.
+    def build(self, documents: Sequence[Document]) -> CachedRetriever:
+        """Make the retriever; see `RetrieverSettings.build`."""
+        from search_env.retrieval import get_retriever
 
-        Args:
-            documents: The corpus, for the inner retriever.
-            get_retriever: Makes a retriever from its name or mapping and the corpus.
-        """
         return CachedRetriever(get_retriever(self.of, documents), self)
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -49,39 +49,30 @@ _QUERY_CACHE = "r1-searcher query cache"
 class RecordedSettings(BaseModel):
     """Settings of the retriever ``recorded``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     of: Any
     """The retriever whose searches are recorded: its name, or a mapping with its settings."""
     cassette: Path
     """File that keeps the searches; made if it is not there, continued if it is."""
 
-    def build(
-        self, documents: Sequence[Document], get_retriever: Callable[[Any, Sequence[Document]], Retriever]
-    ) -> RecordingRetriever:
-        """Make the retriever.
+    def build(self, documents: Sequence[Document]) -> RecordingRetriever:
+        """Make the retriever; see `RetrieverSettings.build`."""
+        from search_env.retrieval import get_retriever
 
-        Args:
-            documents: The corpus, for the inner retriever.
-            get_retriever: Makes a retriever from its name or mapping and the corpus.
-        """
         return RecordingRetriever(get_retriever(self.of, documents), self.cassette)
 
 
 class ReplaySettings(BaseModel):
     """Settings of the retriever ``replay``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cassette: Path
     """File of recorded searches, or a query cache of R1-Searcher."""
 
     def build(self, documents: Sequence[Document]) -> ReplayRetriever:
-        """Make the retriever.
-
-        Args:
-            documents: Ignored; the documents are on the cassette.
-        """
+        """Make the retriever; see `RetrieverSettings.build`."""
         return ReplayRetriever(self.cassette)
 
 

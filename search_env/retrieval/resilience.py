@@ -42,7 +42,7 @@ _LOG = logging.getLogger(__name__)
 class ResilientSettings(BaseModel):
     """Settings of the retriever ``resilient``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     of: Any
     """The retriever that is made resilient: its name, or a mapping with its settings."""
@@ -59,15 +59,10 @@ class ResilientSettings(BaseModel):
     max_concurrency: int = Field(default=8, ge=1)
     """The most calls at the same time; a call that hangs counts until it ends."""
 
-    def build(
-        self, documents: Sequence[Document], get_retriever: Callable[[Any, Sequence[Document]], Retriever]
-    ) -> ResilientRetriever:
-        """Make the retriever.
+    def build(self, documents: Sequence[Document]) -> ResilientRetriever:
+        """Make the retriever; see `RetrieverSettings.build`."""
+        from search_env.retrieval import get_retriever
 
-        Args:
-            documents: The corpus, for the inner retriever.
-            get_retriever: Makes a retriever from its name or mapping and the corpus.
-        """
         return ResilientRetriever(get_retriever(self.of, documents), self)
 
 

@@ -18,7 +18,7 @@ from search_agents.evaluation.environments import make_vector_env
 from search_agents.evaluation.scorer import Scores, score
 from search_agents.methods import Method, Setting, make_method
 from search_env import Dataset, metrics
-from search_env.types import Question, Transcript
+from search_env.types import Question, StopReason, Transcript
 
 __all__ = ["Evaluation", "HeldOut", "evaluate", "spread", "transcript_record"]
 
@@ -118,10 +118,11 @@ def spread(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 def transcript_record(transcript: Transcript) -> dict[str, Any]:
-    """A transcript as plain values, with the answer, the queries and the answer's metrics beside it."""
+    """A transcript as plain values, with answer, queries and metrics beside it; an invalid one has no metrics."""
+    valid = transcript.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
     return {
         **dataclasses.asdict(transcript),
         "answer": transcript.answer,
         "queries": list(transcript.queries),
-        "metrics": metrics.score(transcript.answer, transcript.question.answers),
+        "metrics": metrics.score(transcript.answer, transcript.question.answers) if valid else None,
     }

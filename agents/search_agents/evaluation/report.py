@@ -104,7 +104,8 @@ def examples_page(before: Sequence[Json], after: Sequence[Json], *, count: int =
             the rest are ones that are still wrong.
     """
     earlier = {transcript["question"]["id"]: transcript for transcript in before}
-    pairs = [(earlier[t["question"]["id"]], t) for t in after if t["question"]["id"] in earlier]
+    both = [(earlier[t["question"]["id"]], t) for t in after if t["question"]["id"] in earlier]
+    pairs = [pair for pair in both if all(transcript["metrics"] for transcript in pair)]  # invalid ones have none
     learned = sorted(
         (pair for pair in pairs if pair[1]["metrics"]["f1"] > pair[0]["metrics"]["f1"]),
         key=lambda pair: -(pair[1]["question"]["hops"] or 0),

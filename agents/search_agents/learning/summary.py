@@ -6,6 +6,7 @@ that was stopped here ends the same way when it is resumed.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -15,9 +16,11 @@ from search_agents.evaluation.floors import answer_floors, question_as_query
 from search_agents.evaluation.plots import plot_comparison, plot_training
 from search_agents.evaluation.report import METHOD_ROWS, examples_page, groups_table, results_table
 from search_agents.learning.run_folder import RunFolder, write_json, write_text
+from search_env.errors import RetrieverUnavailable
 
 __all__ = ["evaluation_name", "write_summary"]
 
+_LOG = logging.getLogger(__name__)
 _AGENT = ("before", "stage1", "after")
 
 
@@ -43,9 +46,7 @@ def write_summary(config: TrainConfig, folder: RunFolder, held_out: HeldOut, *, 
         "seconds": round(seconds, 1),
         **_evaluations(config, folder),
         "floors": answer_floors(held_out.questions, seed=config.run.seed),
-        "question_as_query_recall": question_as_query(
-            held_out.questions, held_out.env.retriever, top_k=held_out.env.top_k
-        ),
+        "question_as_query_recall": _question_as_query(held_out),
         "steps": dict(Counter(row["stage"] for row in folder.metrics())),
         "environment": held_out.describe(),
         "model": config.model.path,
@@ -62,6 +63,14 @@ def write_summary(config: TrainConfig, folder: RunFolder, held_out: HeldOut, *, 
     write_json(folder.path / "summary.json", summary)
     tables = [results_table(summary), *(groups_table(summary, group) for group in ("by_kind", "by_hops"))]
     return "\n\n".join(table for table in tables if table)
+
+
+def _question_as_query(held_out: HeldOut) -> dict[str, Any] | None:
+    try:
+        return question_as_query(held_out.questions, held_out.env.retriever, top_k=held_out.env.top_k)
+    except RetrieverUnavailable as error:
+        _LOG.warning("the summary goes without question_as_query_recall: %s", error)  # and is not lost for it
+        return None
 
 
 def _evaluations(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from search_env.errors import ConfigError, RetrieverUnavailable
+from search_env.retrieval import get_retriever
 from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.retrieval.cache import CachedRetriever, CachedSettings
 from search_env.types import Document
@@ -171,6 +172,6 @@ def test_settings_say_what_is_wrong(tmp_path):
             cached(Counting(), path=path)
 
 
-def test_settings_build_around_any_retriever(answers):
-    retriever = CachedSettings(of={"name": "x"}).build(DOCUMENTS, lambda spec, documents: InMemoryRetriever(documents))
-    assert retriever.search(QUERIES, 2) == answers
+def test_cached_is_made_from_a_spec(tmp_path):
+    retriever = get_retriever({"name": "cached", "of": "bm25", "path": str(tmp_path / "cache.sqlite")}, DOCUMENTS)
+    assert retriever.search(QUERIES, 2) == get_retriever("bm25", DOCUMENTS).search(QUERIES, 2)

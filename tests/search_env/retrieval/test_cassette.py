@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_env.errors import ConfigError, DatasetError, RetrieverError, RetrieverUnavailable
-from search_env.retrieval import cassette
+from search_env.retrieval import cassette, get_retriever
 from search_env.retrieval.base import InMemoryRetriever, Retriever
-from search_env.retrieval.cassette import RecordedSettings, RecordingRetriever, ReplayRetriever, ReplaySettings
+from search_env.retrieval.cassette import RecordingRetriever, ReplayRetriever
 from search_env.types import Document, Hit
 
 QUERY_CACHE = Path(__file__).parents[4] / "shared" / "data" / "r1_searcher" / "hotpotqa_query_cache.jsonl"
@@ -309,8 +309,8 @@ def test_the_released_query_cache_replays_every_one_of_its_searches():
         assert len({hit.document.id for hit in hits}) == 5
 
 
-def test_settings_build_around_any_retriever(tape, answers):
-    settings = RecordedSettings(of="in-memory", cassette=tape)
-    recording = settings.build(DOCUMENTS, lambda spec, documents: InMemoryRetriever(documents))
-    assert recording.search(QUERIES, 2) == answers
-    assert ReplaySettings(cassette=tape).build([]).search(QUERIES, 2) == answers
+def test_recorded_and_replay_are_made_from_specs(tape):
+    recording = get_retriever({"name": "recorded", "cassette": str(tape), "of": "bm25"}, DOCUMENTS)
+    answers = recording.search(QUERIES, 2)
+    assert answers == get_retriever("bm25", DOCUMENTS).search(QUERIES, 2)
+    assert get_retriever({"name": "replay", "cassette": str(tape)}, []).search(QUERIES, 2) == answers

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from search_env.errors import ConfigError, RetrieverUnavailable
+from search_env.retrieval import get_retriever
 from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.retrieval.resilience import ResilientRetriever, ResilientSettings, SystemClock
 from search_env.types import Document
@@ -360,13 +361,6 @@ def test_settings_say_what_is_wrong_and_build_around_any_retriever():
     for wrong in ({"deadline_s": 0}, {"retries": 3}, {"max_concurrency": 0}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             ResilientSettings(of="bm25", **wrong)
-    asked = []
-
-    def get_retriever(spec, documents):
-        asked.append(spec)
-        return InMemoryRetriever(documents)
-
-    settings = ResilientSettings(of={"name": "elasticsearch", "url": "http://localhost"})
-    retriever = settings.build(DOCUMENTS, get_retriever)
-    assert asked == [{"name": "elasticsearch", "url": "http://localhost"}]
+    retriever = get_retriever({"name": "resilient", "deadline_s": 5, "of": {"name": "bm25"}}, DOCUMENTS)
     assert retriever.search(["Peru"], 1)[0][0].document.id == "d2"
+    assert retriever.fingerprint == get_retriever("bm25", DOCUMENTS).fingerprint
