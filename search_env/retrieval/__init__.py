@@ -35,6 +35,7 @@ RetrieverSpec = str | Mapping[str, Any]
 _BUILT_IN = {
     "bm25": "search_env.retrieval.bm25:BM25Settings",
     "cached": "search_env.retrieval.cache:CachedSettings",
+    "http": "search_env.retrieval.http:HTTPSettings",
     "hybrid": "search_env.retrieval.hybrid:HybridSettings",
     "recorded": "search_env.retrieval.cassette:RecordedSettings",
     "replay": "search_env.retrieval.cassette:ReplaySettings",

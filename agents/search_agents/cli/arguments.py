@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -13,7 +14,7 @@ from search_agents.config import Override, parse_flags, parse_setting
 from search_agents.config.load import dotted_keys
 from search_env.errors import ConfigError
 
-__all__ = ["Parser", "add_settings", "no_settings", "overrides", "settings_help"]
+__all__ = ["Parser", "add_settings", "no_settings", "overrides", "retriever_spec", "settings_help"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +54,21 @@ def no_settings(parser: Parser, settings: Sequence[str]) -> None:
     """
     if settings:
         parser.error(f"unknown argument {settings[0]!r}")
+
+
+def retriever_spec(text: str) -> str | dict[str, Any]:
+    """A retriever as the command line has it: a name, or a mapping in YAML's short form.
+
+    Raises:
+        ConfigError: If it begins like a mapping and is none.
+    """
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        spec: dict[str, Any] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"{text!r} is not a mapping. Write for example '{{name: bm25, index: FOLDER}}'.") from None
+    return spec
 
 
 def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:

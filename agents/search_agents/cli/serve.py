@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from search_agents.cli.arguments import Parser, no_settings
+from search_agents.cli.arguments import Parser, no_settings, retriever_spec
 from search_agents.cli.terminal import write
 from search_env.errors import ConfigError
 from search_env.render import visible
@@ -21,14 +21,19 @@ def parser(verb: str, purpose: str) -> Parser:
         purpose,
         examples=(
             "search-env serve --corpus my.jsonl",
-            "search-env serve --corpus my.jsonl --port 8001 --top-k 5 --max-top-k 50",
+            "search-env serve --retriever '{name: bm25, index: my-index}' --port 8001 --top-k 5 --max-top-k 50",
             "search-env serve --corpus my.jsonl --host 0.0.0.0 --expose node7.cluster.lan 10.0.0.7",
         ),
         more='The corpus holds one {"id": …, "title": …, "text": …} a line. Clients of Search-R1, verl, SkyRL and '
         "slime\ntake the address http://127.0.0.1:8000/retrieve. There is no password.",
     )
-    made.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="your documents, JSON lines")
-    made.add_argument("--retriever", default="bm25", metavar="NAME", help="what searches them [%(default)s]")
+    made.add_argument("--corpus", type=Path, metavar="FILE", help="your documents, JSON lines")
+    made.add_argument(
+        "--retriever",
+        default="bm25",
+        metavar="SPEC",
+        help="what searches them: a name, or '{name: NAME, …}' with its settings [%(default)s]",
+    )
     made.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s: this machine only]")
     made.add_argument("--port", type=int, default=8000, metavar="N", help="port, 0 for a free one [%(default)s]")
     made.add_argument(
@@ -58,10 +63,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         raise ConfigError(
             f"--top-k {arguments.top_k} --max-top-k {arguments.max_top_k}: {error.errors()[0]['msg']}"
         ) from None
+    spec = retriever_spec(arguments.retriever)
     hosts = allowed_hosts(arguments.host, arguments.expose)
     # The port is taken before a large corpus is read: a mistake shows at once.
     with listen(arguments.host, arguments.port) as listener:
-        retriever = get_retriever(arguments.retriever, read_corpus(arguments.corpus))
+        retriever = get_retriever(spec, read_corpus(arguments.corpus) if arguments.corpus else ())
         server = make_server(retriever, limits, hosts)
         host, port = listener.getsockname()[:2]
         base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
