@@ -39,7 +39,7 @@ from search_env.retrieval.elasticsearch_bodies import (
 )
 from search_env.types import Document, Hit
 
-__all__ = ["ElasticsearchRetriever", "ElasticsearchSettings"]
+__all__ = ["ElasticsearchRetriever", "ElasticsearchSettings", "describe"]
 
 _COMPATIBLE = re.compile(r"application/vnd\.elasticsearch\+([\w-]+); *compatible-with=\d+")
 _MAX_PROBLEM = 300
@@ -296,7 +296,7 @@ class ElasticsearchRetriever:
             yield
         except failures as error:
             where = f"{self.settings.engine} index {self.settings.index!r} at {self.settings.url}"
-            raise RetrieverUnavailable(f"{where} is not available: {str(error)[:_MAX_PROBLEM]}") from error
+            raise RetrieverUnavailable(f"{where} is not available: {describe(error)}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         # Open clients belong to their process, and hold keys.
@@ -308,6 +308,13 @@ class ElasticsearchRetriever:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
+
+
+def describe(error: Exception) -> str:
+    """What a client's error says, in at most 300 characters."""
+    text, message = str(error), str(getattr(error, "message", ""))
+    # Of a lost connection, Elastic's client keeps the reason out of the text.
+    return (text if message in text else f"{text}: {message}")[:_MAX_PROBLEM]
 
 
 def _in_order(texts: Sequence[str], reply: Any) -> list[tuple[Hit, ...]]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from search_env.datasets.jsonl import Row, parse_json
 from search_env.errors import DatasetError, RetrieverIndexError
-from search_env.retrieval.elasticsearch import ElasticsearchSettings
+from search_env.retrieval.elasticsearch import ElasticsearchSettings, describe
 from search_env.retrieval.elasticsearch_bodies import index_body, index_layout
 from search_env.types import Document
 
@@ -253,6 +253,6 @@ def _index_errors(settings: ElasticsearchSettings, name: str) -> Iterator[None]:
         yield
     except settings.failures() as error:
         raise RetrieverIndexError(
-            f"the index {name} at {settings.url} was not finished: {str(error)[:300]}. "
+            f"the index {name} at {settings.url} was not finished: {describe(error)}. "
             "Run the same command again; it goes on where it stopped."
         ) from error

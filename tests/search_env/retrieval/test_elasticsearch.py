@@ -263,9 +263,9 @@ def test_a_server_that_is_not_there_is_unavailable(engine):
         held.bind(("127.0.0.1", 0))  # Bound and not listening: refused.
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         retriever = ENGINES[engine](url=url, index="wiki").build()
-        with pytest.raises(RetrieverUnavailable, match=r"refused|Connection error"):
+        with pytest.raises(RetrieverUnavailable, match="refused"):
             retriever.search(["x"], 1)
-        with pytest.raises(RetrieverUnavailable, match=r"refused|Connection error"):
+        with pytest.raises(RetrieverUnavailable, match="refused"):
             _ = retriever.fingerprint
         with pytest.raises(RetrieverUnavailable):
             asyncio.run(search_and_close(retriever, ["x"]))
