@@ -71,8 +71,8 @@ class ElasticsearchSettings(BaseModel):
         # The messages never repeat the URL: what is wrong with it may be a password.
         try:
             parts = urlsplit(url)
-            # The client wants the port spelt out.
-            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+            usual = {"http": 80, "https": 443}[parts.scheme]
+            port = parts.port or usual  # The client wants it spelt out.
         except (KeyError, ValueError):
             raise ValueError("must be http://HOST:PORT or https://HOST:PORT") from None
         if not parts.hostname:
