@@ -35,8 +35,10 @@ RetrieverSpec = str | Mapping[str, Any]
 _BUILT_IN = {
     "bm25": "search_env.retrieval.bm25:BM25Settings",
     "cached": "search_env.retrieval.cache:CachedSettings",
+    "elasticsearch": "search_env.retrieval.elasticsearch:ElasticsearchSettings",
     "http": "search_env.retrieval.http:HTTPSettings",
     "hybrid": "search_env.retrieval.hybrid:HybridSettings",
+    "opensearch": "search_env.retrieval.opensearch:OpenSearchSettings",
     "recorded": "search_env.retrieval.cassette:RecordedSettings",
     "replay": "search_env.retrieval.cassette:ReplaySettings",
     "resilient": "search_env.retrieval.resilience:ResilientSettings",

@@ -56,6 +56,10 @@ class BM25Folder(BM25Searcher):
         self._manifest = _checked_manifest(self._folder)
         super().__init__(DocumentFile(self._folder))
 
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self._documents)
+
     @property
     def fingerprint(self) -> str:
         """The same as that of an index of the same documents in memory."""

@@ -296,7 +296,8 @@ class ElasticsearchRetriever:
             yield
         except failures as error:
             where = f"{self.settings.engine} index {self.settings.index!r} at {self.settings.url}"
-            raise RetrieverUnavailable(f"{where} is not available: {describe(error)}") from error
+            problem = f"{where} is not available: {describe(error)}"
+            raise RetrieverUnavailable(problem, transient=_is_transient(error)) from error
 
     def __getstate__(self) -> dict[str, Any]:
         # Open clients belong to their process, and hold keys.
@@ -330,3 +331,11 @@ def _plain_json(request: dict[str, Any]) -> dict[str, Any]:
         if name in headers:
             headers[name] = _COMPATIBLE.sub(r"application/\1", headers[name])
     return {**request, "headers": headers}
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether another try may help: the server is busy or restarting, or the connection failed."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status in (429, 500, 502, 503, 504)
+    return "Connection" in type(error).__name__  # both clients' names; a reply that cannot be read is another

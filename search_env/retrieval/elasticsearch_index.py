@@ -12,7 +12,6 @@ server refuses fails the load in the end; nothing is left out in silence.
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
@@ -21,13 +20,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from search_env.datasets.jsonl import Row, parse_json
+from search_env.datasets.jsonl import Row, read_rows
 from search_env.errors import DatasetError, RetrieverIndexError
 from search_env.retrieval.elasticsearch import ElasticsearchSettings, describe
 from search_env.retrieval.elasticsearch_bodies import index_body, index_layout
 from search_env.types import Document
 
-__all__ = ["BuiltIndex", "build_index", "stream_corpus"]
+__all__ = ["BuiltIndex", "build_index"]
 
 _CHUNK_DOCUMENTS = 1_000
 _CHUNK_BYTES = 10_000_000
@@ -90,26 +89,12 @@ def build_index(
     return BuiltIndex(name=name, documents=progress.rows, replaced=replaced)
 
 
-def stream_corpus(path: str | Path) -> Iterator[Document]:
-    """Read the documents of a JSON lines file one by one, in constant memory; ids are not compared.
-
-    Raises:
-        DatasetError: If the file cannot be read or a row is malformed.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                data = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                if data.strip():
-                    yield _document(parse_json(data, path, number), f"{path}:{number}")
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}; give the path of a data file") from error
+def _documents(path: str | Path) -> Iterator[Document]:
+    """The documents of a file one by one; their ids are not compared, which would take memory for each."""
+    return map(_document, read_rows(path))
 
 
-def _document(fields: Any, where: str) -> Document:
-    row = Row(where, fields if isinstance(fields, dict) else {})
-    if not isinstance(fields, dict):
-        raise row.error(f"must be a JSON object {{…}}, got a {type(fields).__name__}")
+def _document(row: Row) -> Document:
     document = Document(id=row.text("id"), title=row.text("title", ""), text=row.text("text"))
     if len(document.id.encode()) > _MAX_ID_BYTES:
         raise row.error(f"'id' is {len(document.id.encode())} bytes long; the server takes up to {_MAX_ID_BYTES}")
@@ -153,7 +138,7 @@ def _load(
     on_progress: Callable[[int], None],
 ) -> None:
     """Send the rows that are not in the index yet; one that is sent again replaces itself."""
-    documents = islice(stream_corpus(corpus), progress.rows, None)
+    documents = islice(_documents(corpus), progress.rows, None)
     results = settings.streaming_bulk(
         client,
         (_action(progress.name, document) for document in documents),

@@ -10,7 +10,7 @@ import pytest
 
 COMMAND = Path(sys.executable).with_name("search-env")
 FRAMEWORKS = {"torch", "ray", "transformers", "datasets", "matplotlib", "vllm"}
-VERBS = ("list", "play", "train", "eval", "resume", "serve", "ask")
+VERBS = ("list", "play", "train", "eval", "resume", "index", "serve", "ask")
 
 
 def run(arguments):

@@ -1,4 +1,4 @@
-"""``search-env index``: load a corpus into a search server, behind an alias."""
+"""``search-env index``: index a corpus once, for any number of runs: on disk, or on a search server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parser", "run"]
 
-_ENGINES = ("elasticsearch", "opensearch")
+_ENGINES = ("bm25", "elasticsearch", "opensearch")
 _SETTINGS = {
     "url": "address of the server, for example http://127.0.0.1:9200",
     "index": "alias that searches use; the index behind it is named after the corpus",
@@ -33,28 +33,52 @@ def parser(verb: str, purpose: str) -> Parser:
         verb,
         purpose,
         examples=(
-            "search-env index build --url http://127.0.0.1:9200 --corpus wiki.jsonl --index wiki",
-            "search-env index build --url https://es:9200 --corpus wiki.jsonl --index wiki --api-key-env ES_KEY",
-            "search-env index build --retriever opensearch --url http://os:9200 --corpus wiki.jsonl --index wiki",
+            "search-env index build --corpus wiki.jsonl --out wiki-index",
+            "search-env index build --retriever elasticsearch --url http://127.0.0.1:9200 --corpus wiki.jsonl "
+            "--index wiki",
+            "search-env index build --retriever opensearch --url https://os:9200 --corpus wiki.jsonl --index wiki "
+            "--api-key-env OS_KEY",
         ),
-        more='The corpus holds one {"id": …, "title": …, "text": …} a line. A build that was stopped goes on when it '
-        "is run again.",
+        more='The corpus holds one {"id": …, "title": …, "text": …} a line. Search the index with the retriever\n'
+        "{name: bm25, index: wiki-index} or {name: elasticsearch, url: …, index: wiki}. A load into a server that was\n"
+        "stopped goes on when it is run again.",
     )
-    made.add_argument("action", choices=("build",), help="build: load a corpus and put it behind the alias")
-    made.add_argument("--retriever", choices=_ENGINES, default=_ENGINES[0], help="the server's kind [%(default)s]")
+    made.add_argument("action", choices=("build",), help="build: index a corpus")
+    made.add_argument("--retriever", choices=_ENGINES, default=_ENGINES[0], help="what will search it [%(default)s]")
     made.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="documents, JSON lines")
+    made.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the index of bm25, new or empty")
+    server = made.add_argument_group("search servers")
     for name, text in _SETTINGS.items():
         flag = f"--{name.replace('_', '-')}"
-        made.add_argument(flag, dest=name, required=name in ("url", "index"), metavar=flag[2:].upper(), help=text)
-    made.add_argument("--shards", type=_count(1), default=1, help="primary shards, one for 10 to 50 GB [%(default)s]")
-    made.add_argument("--replicas", type=_count(0), default=0, help="copies of each shard [%(default)s]")
-    made.add_argument("--delete-old", action="store_true", help="delete what was behind the alias before")
+        server.add_argument(flag, dest=name, metavar=flag[2:].upper(), help=text)
+    server.add_argument("--shards", type=_count(1), default=1, help="primary shards, one for 10 to 50 GB [%(default)s]")
+    server.add_argument("--replicas", type=_count(0), default=0, help="copies of each shard [%(default)s]")
+    server.add_argument("--delete-old", action="store_true", help="delete what was behind the alias before")
     return made
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Build the index."""
-    no_settings(parser("index", ""), settings)
+    made = parser("index", "")
+    no_settings(made, settings)
+    wanted = ("out",) if arguments.retriever == "bm25" else ("url", "index")
+    if missing := [f"--{name}" for name in wanted if getattr(arguments, name) is None]:
+        made.error(f"--retriever {arguments.retriever} needs {' and '.join(missing)}")
+    if arguments.retriever == "bm25":
+        _build_folder(arguments)
+    else:
+        _load_server(arguments)
+    return 0
+
+
+def _build_folder(arguments: argparse.Namespace) -> None:
+    from search_env.retrieval.bm25_folder import build_folder
+
+    built = build_folder(arguments.corpus, arguments.out)
+    write(f"{arguments.out}: {len(built):,} documents, {built.fingerprint}")
+
+
+def _load_server(arguments: argparse.Namespace) -> None:
     from search_env.retrieval.elasticsearch_index import build_index
 
     built = build_index(
@@ -68,7 +92,6 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     write(f"{arguments.index} -> {built.name}: {built.documents:,} documents")
     if built.replaced:
         write(f"{'deleted' if arguments.delete_old else 'no longer behind it'}: {', '.join(built.replaced)}")
-    return 0
 
 
 def _server(arguments: argparse.Namespace) -> ElasticsearchSettings:

@@ -11,7 +11,7 @@ import pytest
 from search_agents.cli import main
 from search_agents.config import recipes
 
-VERBS = ("list", "play", "train", "eval", "resume", "serve", "ask")
+VERBS = ("list", "play", "train", "eval", "resume", "index", "serve", "ask")
 
 Captured = pytest.CaptureFixture[str]
 

@@ -4,12 +4,22 @@ import pytest
 from search_agents.cli import index as verb
 
 from search_env.errors import ConfigError
-from search_env.retrieval import elasticsearch_index
+from search_env.retrieval import elasticsearch_index, get_retriever
 from search_env.retrieval.elasticsearch import ElasticsearchSettings
 from search_env.retrieval.elasticsearch_index import BuiltIndex
 from search_env.retrieval.opensearch import OpenSearchSettings
 
-WHERE = ("--url", "http://127.0.0.1:9200", "--index", "wiki", "--corpus", "corpus.jsonl")
+SERVER = ("--retriever", "elasticsearch")
+WHERE = (
+    "--retriever",
+    "elasticsearch",
+    "--url",
+    "http://127.0.0.1:9200",
+    "--index",
+    "wiki",
+    "--corpus",
+    "corpus.jsonl",
+)
 
 
 @pytest.fixture
@@ -40,7 +50,7 @@ def test_it_builds_on_elasticsearch_with_one_shard_and_keeps_the_old_index(calls
 
 def test_every_option_reaches_the_loader(calls, capsys):
     options = ("--shards", "3", "--replicas", "1", "--delete-old", "--username-env", "U", "--password-env", "P")
-    assert run("--retriever", "opensearch", *WHERE, *options, "--ca-file-env", "CA") == 0
+    assert run(*WHERE, "--retriever", "opensearch", *options, "--ca-file-env", "CA") == 0
     ((server, _, loaded),) = calls
     assert isinstance(server, OpenSearchSettings)
     assert (server.username_env, server.password_env, server.ca_file_env) == ("U", "P", "CA")
@@ -51,13 +61,14 @@ def test_every_option_reaches_the_loader(calls, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--url", "http://a:secret@b", "--index", "wiki", "--corpus", "c"], "--url .*must not hold a user"),
-        (["--url", "http://b", "--index", "Wiki", "--corpus", "c"], "--index .*should match pattern"),
-        (["--url", "http://b", "--corpus", "c"], "required: --index"),
+        ([*SERVER, "--url", "http://a:secret@b", "--index", "wiki", "--corpus", "c"], "--url .*must not hold a user"),
+        ([*SERVER, "--url", "http://b", "--index", "Wiki", "--corpus", "c"], "--index .*should match pattern"),
+        ([*SERVER, "--url", "http://b", "--corpus", "c"], "needs --index"),
         ([*WHERE, "--shards", "0"], "'0' is not a whole number of 1"),
         ([*WHERE, "--fast"], "unknown argument '--fast'"),
         ([*WHERE, "--username-env", "U"], "go together"),
         ([*WHERE, "--retriever", "solr"], "invalid choice: 'solr'"),
+        (["--corpus", "c"], "--retriever bm25 needs --out"),
     ],
 )
 def test_a_wrong_command_line_is_told_without_what_may_be_secret(calls, arguments, message):
@@ -65,3 +76,12 @@ def test_a_wrong_command_line_is_told_without_what_may_be_secret(calls, argument
         run(*arguments)
     assert "secret" not in str(caught.value)
     assert calls == []
+
+
+def test_it_builds_a_folder_that_bm25_searches(tmp_path, capsys):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id": "1", "title": "Oslo", "text": "Capital of Norway."}\n')
+    assert run("--corpus", str(corpus), "--out", str(tmp_path / "index")) == 0
+    retriever = get_retriever({"name": "bm25", "index": str(tmp_path / "index")}, ())
+    assert [hit.document.title for hit in retriever.search(["norway"], 3)[0]] == ["Oslo"]
+    assert capsys.readouterr().out == f"{tmp_path / 'index'}: 1 documents, {retriever.fingerprint}\n"

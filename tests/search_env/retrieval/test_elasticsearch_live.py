@@ -24,7 +24,7 @@ from search_env.retrieval import elasticsearch_index
 from search_env.retrieval.bm25 import BM25Retriever
 from search_env.retrieval.elasticsearch import ElasticsearchSettings
 from search_env.retrieval.elasticsearch_bodies import MAX_QUERY_CHARS
-from search_env.retrieval.elasticsearch_index import build_index, stream_corpus
+from search_env.retrieval.elasticsearch_index import build_index
 from search_env.retrieval.opensearch import OpenSearchSettings
 from search_env.types import Document
 
@@ -381,8 +381,6 @@ def test_a_malformed_corpus_is_refused_with_file_and_line(settings, tmp_path, cl
 def test_a_corpus_that_is_not_there_is_refused(settings, tmp_path):
     with pytest.raises(DatasetError, match="cannot be read: No such file"):
         build_index(settings, tmp_path / "none.jsonl")
-    with pytest.raises(DatasetError, match="cannot be read: No such file"):
-        list(stream_corpus(tmp_path / "none.jsonl"))
 
 
 def test_indexes_of_others_are_left_alone(settings, corpus, client):
