@@ -68,7 +68,16 @@ class RetrieverUnavailable(RetrieverError):
 
     An episode that meets it is invalid: masked in learning, not scored, run again.
     It is never turned into an observation and never into a reward of 0.
+
+    Args:
+        message: What failed, and what to do about it.
+        transient: The same search may succeed in a moment: the service could not be reached, did not answer in time,
+            or asked for patience. `ResilientRetriever` tries such a search again, and no other.
     """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class RunError(SearchEnvError, RuntimeError):
