@@ -6,30 +6,37 @@ ARGS ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DEVELOPED := .venv/.developed
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: install train test check bench test-vllm
 
-install: $(INSTALLED)
+install: $(DEVELOPED)
 
+# Training needs less than the tests, and starts sooner.
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into .venv; the first time this takes some minutes."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,hub,dev]'
+	@$(PIP_INSTALL) -e '.[train]'
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED)
+	@$(PIP_INSTALL) -e '.[train,hub,dense,elasticsearch,http,online,opensearch,serve,dev]'
 	@touch $@
 
 train: $(INSTALLED)
 	$(BIN)/search-env train --config configs/train/fictional-wiki.yaml $(ARGS)
 
-test: $(INSTALLED)
+test: $(DEVELOPED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: $(INSTALLED)
+check: $(DEVELOPED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)
+bench: $(DEVELOPED)
 	@set -e; for script in benchmarks/*.py; do \
 		echo "$(BIN)/python $$script"; $(BIN)/python $$script; \
 	done

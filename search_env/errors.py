@@ -9,6 +9,8 @@ The tree (each class also inherits the built-in it stands for)::
     ├── MissingDependencyError (ImportError)  an optional package is not installed
     ├── RetrieverError (RuntimeError)
     │   ├── RetrieverIndexError            an index cannot be built or opened
+    │   ├── PageUnavailable                a page cannot be read; its search goes on without (retrieval.online)
+    │   │   └── BlockedURL                 its address is not allowed, or it is too large or too slow
     │   └── RetrieverUnavailable           the retriever failed for good; never a reward, never an observation
     └── RunError (RuntimeError)            a run folder cannot be used or resumed
 

@@ -38,6 +38,7 @@ _BUILT_IN = {
     "elasticsearch": "search_env.retrieval.elasticsearch:ElasticsearchSettings",
     "http": "search_env.retrieval.http:HTTPSettings",
     "hybrid": "search_env.retrieval.hybrid:HybridSettings",
+    "online": "search_env.retrieval.online:OnlineSettings",
     "opensearch": "search_env.retrieval.opensearch:OpenSearchSettings",
     "recorded": "search_env.retrieval.cassette:RecordedSettings",
     "replay": "search_env.retrieval.cassette:ReplaySettings",
