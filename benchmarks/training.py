@@ -39,6 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = [RunFolder(path) for path in arguments.runs]
     summaries = [json.loads((path / "summary.json").read_text()) for path in arguments.runs]
+    for summary in summaries:
+        del summary["commands"]  # They name a folder of the machine.
     folder = RESULTS / arguments.name
     folder.mkdir(parents=True, exist_ok=True)
     plot_training([run.metrics() for run in runs], folder)
@@ -60,7 +62,7 @@ def page(name: str, metas: Sequence[Json], summaries: Sequence[Json]) -> str:
     parts = [
         f"# {name}",
         "\n".join(
-            f"* `{meta['command']}`, {meta['started'][:10]}: {s['seconds']:.0f} s"
+            f"* `{meta['command'].partition(' --out ')[0]}`, {meta['started'][:10]}: {s['seconds']:.0f} s"
             for meta, s in zip(metas, summaries, strict=True)
         ),
         f"Machine: {machine['cores']} cores of {machine['processor']}. {asked['questions']} held-out questions of "
