@@ -19,8 +19,10 @@ def make(tmp_path):
             program = tmp_path / name
             program.write_text(f'#!/bin/sh\necho "{name} $@ HF_HUB_OFFLINE=$HF_HUB_OFFLINE"\nexit {code}\n')
             program.chmod(0o755)
-        (tmp_path / "installed").touch()
-        settings = [f"BIN={tmp_path}", f"INSTALLED={tmp_path / 'installed'}", "--assume-old", tmp_path / "installed"]
+        settings = [f"BIN={tmp_path}"]
+        for stamp in ("INSTALLED", "DEVELOPED"):
+            (tmp_path / stamp).touch()
+            settings += [f"{stamp}={tmp_path / stamp}", "--assume-old", tmp_path / stamp]
         more = [f"{name}={value}" for name, value in variables.items()]
         # Not as a part of the `make` that may run these tests.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}

@@ -1,7 +1,7 @@
 """Keep what training runs of one recipe reached: figures of every seed, their mean, and the curves.
 
     search-env train --config configs/train/fictional-wiki.yaml --seed 1 --out outputs/seed1
-    python benchmarks/training.py outputs/seed0 outputs/seed1 outputs/seed2 --name fictional-wiki
+    python benchmarks/results/collect.py outputs/seed0 outputs/seed1 outputs/seed2 --name fictional-wiki
 
 Writes benchmarks/results/NAME: README.md, training.png and training.svg with a band over the
 seeds, and for each seed its metrics by step and its summary.json.
@@ -20,7 +20,7 @@ from search_agents.evaluation.plots import plot_training
 from search_agents.evaluation.report import METHOD_ROWS, table
 from search_agents.learning.run_folder import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent
 SCORES = {
     "F1": "f1",
     "EM": "em",
