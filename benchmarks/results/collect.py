@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
@@ -40,7 +41,9 @@ def main() -> None:
     runs = [RunFolder(path) for path in arguments.runs]
     summaries = [json.loads((path / "summary.json").read_text()) for path in arguments.runs]
     for summary in summaries:
-        del summary["commands"]  # They name a folder of the machine.
+        # Folders of a machine mean nothing elsewhere.
+        del summary["commands"]
+        summary["model"] = Path(summary["model"]).name
     folder = RESULTS / arguments.name
     folder.mkdir(parents=True, exist_ok=True)
     plot_training([run.metrics() for run in runs], folder)
@@ -62,7 +65,7 @@ def page(name: str, metas: Sequence[Json], summaries: Sequence[Json]) -> str:
     parts = [
         f"# {name}",
         "\n".join(
-            f"* `{meta['command'].partition(' --out ')[0]}`, {meta['started'][:10]}: {s['seconds']:.0f} s"
+            f"* `{without_folders(meta['command'])}`, {meta['started'][:10]}: {s['seconds']:.0f} s"
             for meta, s in zip(metas, summaries, strict=True)
         ),
         f"Machine: {machine['cores']} cores of {machine['processor']}. {asked['questions']} held-out questions of "
@@ -107,6 +110,11 @@ def other_temperatures(summaries: Sequence[Json]) -> list[str]:
         f"{spread(summaries, 'temperatures', name, 'after', 'f1')} after."
         for name in summaries[0]["temperatures"]
     ]
+
+
+def without_folders(command: str) -> str:
+    """A command without its run folder, and with the names of other folders only."""
+    return re.sub(r"(?<= )/\S*/", "", command.partition(" --out ")[0])
 
 
 def spread(summaries: Sequence[Json], *path: str) -> str:

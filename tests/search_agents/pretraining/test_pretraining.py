@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import count, islice
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -109,9 +111,12 @@ def test_perfect_readers_never_answer_from_memory_and_finish_every_question() ->
 
 
 def test_training_uses_its_time_and_learns(
-    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(pretraining, "TOKENS_PER_STEP", 512)
+    ticks = count()
+    clock = SimpleNamespace(monotonic=lambda: 0.05 * next(ticks))  # runs alike on a busy machine
+    monkeypatch.setattr(pretraining, "time", clock)
     torch.manual_seed(0)
     model = make_model(tokenizer)
     report = train(model, tokenizer, seconds=12, seed=0, out=tmp_path)

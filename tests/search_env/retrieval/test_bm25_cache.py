@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search_env.errors import ConfigError, RetrieverIndexError
+from search_env.errors import RetrieverIndexError
 from search_env.retrieval import InMemoryRetriever, bm25, get_retriever
 from search_env.retrieval.bm25 import BM25Retriever, cache_folder
 from search_env.types import Document
@@ -160,8 +160,3 @@ def test_get_retriever_finds_bm25_by_name_and_caches_its_index(tmp_path, monkeyp
 def test_get_retriever_returns_a_ready_retriever_as_it_is():
     ready = InMemoryRetriever(DOCUMENTS)
     assert get_retriever(ready, ()) is ready
-
-
-def test_get_retriever_refuses_an_unknown_name():
-    with pytest.raises(ConfigError, match=r"unknown retriever 'bm52'. Did you mean 'bm25'\? Known: bm25\."):
-        get_retriever("bm52", DOCUMENTS)
