@@ -108,7 +108,7 @@ def other_temperatures(summaries: Sequence[Json]) -> list[str]:
     return [
         f"At temperature {name}: F1 {spread(summaries, 'temperatures', name, 'before', 'f1')} before, "
         f"{spread(summaries, 'temperatures', name, 'after', 'f1')} after."
-        for name in summaries[0]["temperatures"]
+        for name in summaries[0].get("temperatures", {})
     ]
 
 

@@ -63,7 +63,7 @@ class RetrieverSettings(Protocol):
 def retriever_names() -> Mapping[str, str]:
     """Every name there is, those of installed packages included, with the place of its settings."""
     installed = {point.name: point.value for point in entry_points(group=_GROUP)}
-    return {**installed, **_BUILT_IN}
+    return dict(sorted({**installed, **_BUILT_IN}.items()))
 
 
 def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
