@@ -8,6 +8,7 @@ import pickle
 import random
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,8 +253,8 @@ def test_a_deep_copy_is_the_retriever_itself(retriever):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_it_survives_a_fork(capitals, tmp_path):
     retriever = BM25Retriever.build(capitals, tmp_path)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        found = pool.starmap(retriever.search, [(["capital oslo"], 3)] * 4)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        found = list(pool.map(retriever.search, [["capital oslo"]] * 4, [3] * 4))
     assert found == [retriever.search(["capital oslo"], 3)] * 4
 
 

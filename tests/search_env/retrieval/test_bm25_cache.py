@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,8 @@ def build_and_search(folder):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_processes_that_build_at_once_end_with_one_good_index(tmp_path, expected):
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        assert pool.map(build_and_search, [tmp_path] * 12, chunksize=1) == [expected] * 12
+    with ProcessPoolExecutor(4, multiprocessing.get_context("fork")) as pool:
+        assert list(pool.map(build_and_search, [tmp_path] * 12)) == [expected] * 12
     (folder,) = tmp_path.iterdir()
     assert bm25._read(folder) is not None
 

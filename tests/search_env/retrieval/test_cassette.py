@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import pickle
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from io import FileIO
 from pathlib import Path
 
@@ -179,8 +180,8 @@ def record_some(tape, first):
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_processes_and_threads_record_to_one_file(tape):
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        pool.starmap(record_some, [(tape, first) for first in (0, 10, 20, 10)], chunksize=1)
+    with ProcessPoolExecutor(3, multiprocessing.get_context("fork")) as pool:
+        list(pool.map(record_some, [tape] * 4, (0, 10, 20, 10)))
     shared = RecordingRetriever(Counting(), tape)
     threads = [
         threading.Thread(target=shared.search, args=([f"capital {number}" for number in range(start, 60)], 2))

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -348,8 +349,8 @@ def test_it_survives_pickling_and_a_deep_copy_while_its_client_is_open(server, r
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_it_survives_a_fork_while_its_client_is_open(server, retriever):
     expected = retriever.search(["ab"], 3)
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        found = pool.starmap(retriever.search, [(["ab"], 3)] * 4)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        found = list(pool.map(retriever.search, [["ab"]] * 4, [3] * 4))
     assert found == [expected] * 4
     assert retriever.search(["ab"], 3) == expected
 

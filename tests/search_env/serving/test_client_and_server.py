@@ -2,7 +2,7 @@
 
 import multiprocessing
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -85,8 +85,8 @@ def test_it_survives_a_fork_and_so_do_the_connections_of_the_parent(remote, bm25
     remote.search(QUERIES, 3)
     opened = remote._opened
     CARRIED[:] = [remote]
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        found = pool.map(search_in_child, [3] * 4)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        found = list(pool.map(search_in_child, [3] * 4))
     assert found == [bm25.search(QUERIES, 3)] * 4
     assert remote.search(QUERIES, 3) == found[0]
     assert remote._opened is opened
