@@ -83,7 +83,7 @@ def _retrievers() -> Iterable[str]:
 
 
 def _recipes() -> Iterable[str]:
-    return [f"{verb}/{name}" for verb in ("train", "eval") for name in recipes(verb)]
+    return [f"{verb}/{name}" for verb in ("train", "sample", "sft", "eval") for name in recipes(verb)]
 
 
 _KINDS: dict[str, Callable[[], Iterable[str]]] = {

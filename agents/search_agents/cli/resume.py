@@ -1,4 +1,4 @@
-"""``search-env resume``: the rest of a training run or an evaluation, as if it had not been stopped.
+"""``search-env resume``: the rest of a training run, a sampling or an evaluation, as if it had not been stopped.
 
 The folder holds all that is needed. Settings may be repeated to make sure of them: a
 run whose config differs is refused, with the names of the keys. An evaluation asks the
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from search_agents.cli.arguments import Parser, add_settings, overrides
 from search_agents.cli.terminal import write
-from search_agents.config import EvalConfig, Override, TrainConfig, find_recipe, load_config
+from search_agents.config import EvalConfig, Override, SampleConfig, SFTConfig, find_recipe, load_config
 from search_agents.learning.progress import DISPLAYS
 from search_agents.learning.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from search_agents.evaluation.evaluation_folder import EvaluationFolder
+    from search_agents.learning.trajectories import TrajectoryFolder
 
 __all__ = ["parser", "run"]
 
@@ -34,9 +35,9 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env resume outputs/eval-r1-searcher-20260101-120000",
             "search-env resume outputs/my-run --config fictional-wiki --seed 1 --display plain",
         ),
-        more="Settings may be given as for `search-env train` and `search-env eval`; they must be those of the run.",
+        more="Settings may be given as for the verb that began it; they must be those of the run.",
     )
-    made.add_argument("run", type=Path, metavar="RUN", help="the folder of the training run or evaluation")
+    made.add_argument("run", type=Path, metavar="RUN", help="the folder of the training run, sampling or evaluation")
     add_settings(made, {"--seed": ("run.seed", "seed of the run")})
     made.add_argument("--display", choices=DISPLAYS, default="auto", help="live bar, or plain lines [%(default)s]")
     return made
@@ -45,17 +46,20 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Go on with the run."""
     from search_agents.evaluation.evaluation_folder import EvaluationFolder
+    from search_agents.learning.trajectories import TrajectoryFolder
 
     given = overrides(arguments, settings)
     if EvaluationFolder.is_at(arguments.run):
         return _resume_evaluation(EvaluationFolder.open(arguments.run), arguments.config, given)
+    if TrajectoryFolder.is_at(arguments.run):
+        return _resume_sampling(TrajectoryFolder.open(arguments.run), arguments, given)
     folder = RunFolder.open(arguments.run)
     config = folder.config()
     if given or arguments.config:
-        files = [find_recipe(name, "train") for name in arguments.config]
+        files = [find_recipe(name, "sft" if isinstance(config, SFTConfig) else "train") for name in arguments.config]
         base = None if files else config.model_dump(mode="json")
         folder.require_same(
-            load_config(TrainConfig, files, given, base=base).model_dump(mode="json"), "the command line"
+            load_config(type(config), files, given, base=base).model_dump(mode="json"), "the command line"
         )
 
     from search_agents.learning.start import limit_threads
@@ -82,5 +86,25 @@ def _resume_evaluation(folder: EvaluationFolder, recipes: Sequence[str], given: 
     from search_agents.evaluation.evaluation_run import resume_evaluation
 
     write(resume_evaluation(folder))
+    write(str(folder.path))
+    return 0
+
+
+def _resume_sampling(folder: TrajectoryFolder, arguments: argparse.Namespace, given: Sequence[Override]) -> int:
+    from search_agents.learning.start import limit_threads
+    from search_agents.models import find_model, read_protocol
+
+    config = folder.config()
+    if given or arguments.config:
+        files = [find_recipe(name, "sample") for name in arguments.config]
+        protocol = read_protocol(find_model(config.model.path))
+        base = {key: protocol[key] for key in ("env", "rollout")} if files else config.model_dump(mode="json")
+        named = load_config(SampleConfig, files, given, base=base)
+        folder.require_same({"config": named.model_dump(mode="json")}, "the command line")
+
+    limit_threads(config.run.threads)
+    from search_agents.learning.sample import resume_sampling
+
+    write(resume_sampling(folder, display=arguments.display))
     write(str(folder.path))
     return 0

@@ -2,11 +2,13 @@
 
 from search_agents.config.load import Override, differing_keys, load_config, parse_flags, parse_setting
 from search_agents.config.recipes import find_recipe, recipes
-from search_agents.config.schema import EvalConfig, TrainConfig
+from search_agents.config.schema import EvalConfig, SampleConfig, SFTConfig, TrainConfig
 
 __all__ = [
     "EvalConfig",
     "Override",
+    "SFTConfig",
+    "SampleConfig",
     "TrainConfig",
     "differing_keys",
     "find_recipe",

@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """The shipped recipes of a verb (``train``, ``eval``), or specs (``retrieval``), by name, sorted."""
+    """The shipped recipes of a verb (``train``, ``sample``, ``sft``, ``eval``), or specs (``retrieval``), by name."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 
@@ -41,7 +41,7 @@ def find_recipe(given: str, verb: str) -> Path:
 
     Args:
         given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``.
-        verb: ``train`` or ``eval``, or ``retrieval`` for the spec of a retriever.
+        verb: ``train``, ``sample``, ``sft`` or ``eval``, or ``retrieval`` for the spec of a retriever.
 
     Raises:
         ConfigError: If it is neither.

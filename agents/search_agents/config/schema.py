@@ -25,14 +25,22 @@ from pydantic import (
 from search_agents.config.recipes import read_retriever
 
 __all__ = [
+    "AgentConfig",
     "EnvSection",
     "EvalConfig",
     "EvaluationSection",
     "HeldOutSection",
+    "KeepSection",
     "LearnerSection",
     "ModelSection",
+    "OptimizerSection",
     "RolloutSection",
     "RunSection",
+    "SFTConfig",
+    "SFTRunSection",
+    "SFTSection",
+    "SampleConfig",
+    "SamplingSection",
     "Section",
     "StageSection",
     "TrainConfig",
@@ -117,31 +125,36 @@ class RolloutSection(Section):
         return self
 
 
-class LearnerSection(Section):
-    """Reinforce++: the batch, the step and the loss."""
+class OptimizerSection(Section):
+    """The optimizer step, whatever the loss."""
 
-    advantage: Literal["reinforce++", "reinforce++-baseline"] = "reinforce++-baseline"
-    """Advantage estimator; the baseline variant subtracts the mean return of the group first."""
     lr: PositiveFloat = 1e-5
     """Learning rate of AdamW."""
-    prompts_per_batch: PositiveInt = 32
-    """Questions in one training step."""
-    group_size: PositiveInt = 4
-    """Episodes for each question."""
     minibatch_size: PositiveInt = 32
     """Episodes for one optimizer step."""
     micro_batch_tokens: PositiveInt = 4096
     """Most tokens of one forward pass, padding included; bounds the memory."""
     autocast: bool = False
     """Compute in bfloat16 while the weights keep their number format."""
-    kl_coef: NonNegativeFloat = 0.0
-    """Weight of the token-level KL to the untrained model inside the reward; 0 keeps no reference model."""
-    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Clip range of the importance ratio."""
     grad_clip: PositiveFloat = 1.0
     """Largest global norm of the gradient."""
     num_learners: NonNegativeInt = 0
     """Learner processes; 0 learns in the driver's process."""
+
+
+class LearnerSection(OptimizerSection):
+    """Reinforce++: the batch, the step and the loss."""
+
+    advantage: Literal["reinforce++", "reinforce++-baseline"] = "reinforce++-baseline"
+    """Advantage estimator; the baseline variant subtracts the mean return of the group first."""
+    prompts_per_batch: PositiveInt = 32
+    """Questions in one training step."""
+    group_size: PositiveInt = 4
+    """Episodes for each question."""
+    kl_coef: NonNegativeFloat = 0.0
+    """Weight of the token-level KL to the untrained model inside the reward; 0 keeps no reference model."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Clip range of the importance ratio."""
 
     @model_validator(mode="after")
     def _groups_allow_a_baseline(self) -> LearnerSection:
@@ -218,23 +231,38 @@ class RunSection(Section):
     """Threads of torch; one is the fastest for models of a few million parameters."""
 
 
-class TrainRunSection(RunSection):
-    """The run itself and what it keeps."""
+class SFTRunSection(RunSection):
+    """The run itself and its checkpoints."""
 
     checkpoint_every: PositiveInt = 5
     """Steps between checkpoints; the end of a stage is always one."""
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints to keep."""
+
+
+class TrainRunSection(SFTRunSection):
+    """The run itself and what it keeps."""
+
     sampled_groups: NonNegativeInt = 4
     """Groups in each step whose best and worst episodes are written to episodes/."""
 
 
-class TrainConfig(Section):
-    """Everything that decides a training run."""
+class AgentConfig(Section):
+    """What every config says: which agent plays, in which environment, within which budgets."""
 
     env: EnvSection = EnvSection()
     model: ModelSection = ModelSection()
     rollout: RolloutSection = RolloutSection()
+
+    @property
+    def chat(self) -> bool:
+        """Whether the prompt goes through the model's chat template."""
+        return self.env.prompt == "instruct"
+
+
+class TrainConfig(AgentConfig):
+    """Everything that decides a training run."""
+
     learner: LearnerSection = LearnerSection()
     stages: Annotated[tuple[StageSection, ...], Field(min_length=1)] = (
         StageSection(name="stage1", reward="stage1", max_steps=8, until=UntilSection()),
@@ -251,28 +279,69 @@ class TrainConfig(Section):
         return self
 
     @property
-    def chat(self) -> bool:
-        """Whether the prompt goes through the model's chat template."""
-        return self.env.prompt == "instruct"
-
-    @property
     def max_steps(self) -> int:
         """The most training steps that the stages allow together."""
         return sum(stage.max_steps for stage in self.stages)
 
 
-class EvalConfig(Section):
+class EvalConfig(AgentConfig):
     """Everything that decides an evaluation."""
 
     method: str = "r1-searcher"
     """Method of the table; `search-env list methods` names them."""
-    env: EnvSection = EnvSection()
-    model: ModelSection = ModelSection()
-    rollout: RolloutSection = RolloutSection()
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection = RunSection()
 
-    @property
-    def chat(self) -> bool:
-        """Whether the prompt goes through the model's chat template."""
-        return self.env.prompt == "instruct"
+
+class SamplingSection(Section):
+    """Which questions are asked, and how often."""
+
+    split: str = "train"
+    """Split of the dataset that holds the questions."""
+    questions: PositiveInt = 1000
+    """Questions to ask, spread evenly over the split when it has more."""
+    samples: PositiveInt = 5
+    """Episodes for each question."""
+
+
+class KeepSection(Section):
+    """Which episodes are right, and which of those are kept."""
+
+    metric: Literal["f1", "em", "cem"] = "em"
+    """Metric of the answer that decides."""
+    at_least: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the metric must reach."""
+    format: bool = True
+    """Whether the format must be right, too."""
+    min_searches: NonNegativeInt = 0
+    """Searches that an episode must have, at least."""
+    per_question: PositiveInt | None = None
+    """Most episodes to keep for one question; null keeps all that are right."""
+    prefer: Literal["shortest", "random"] = "random"
+    """Which of them, when a question has more: those with the fewest tokens, or a draw by the seed."""
+
+
+class SampleConfig(AgentConfig):
+    """Everything that decides a rejection sampling."""
+
+    sampling: SamplingSection = SamplingSection()
+    keep: KeepSection = KeepSection()
+    run: RunSection = RunSection()
+
+
+class SFTSection(Section):
+    """What is imitated."""
+
+    trajectories: str | None = None
+    """Folder that `search-env sample` has written."""
+    epochs: PositiveInt = 3
+    """Passes over the trajectories."""
+
+
+class SFTConfig(AgentConfig):
+    """Everything that decides a supervised training run."""
+
+    sft: SFTSection = SFTSection()
+    learner: OptimizerSection = OptimizerSection()
+    evaluation: HeldOutSection = HeldOutSection()
+    run: SFTRunSection = SFTRunSection()

@@ -1,4 +1,4 @@
-"""Learning: Reinforce++ on RLlib, from advantages to checkpoints.
+"""Learning: Reinforce++ and supervised training on RLlib, from advantages to checkpoints.
 
 The names of this package are loaded when they are first used, because RLlib takes
 seconds to import and most of the package does not need it.
@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from search_agents.learning.env_runner import TextEnvRunner
     from search_agents.learning.learner import ReinforcePPTorchLearner
     from search_agents.learning.rl_module import LLMModule
+    from search_agents.learning.supervised import Supervised, SupervisedConfig
 
-__all__ = ["LLMModule", "ReinforcePP", "ReinforcePPConfig", "ReinforcePPTorchLearner", "TextEnvRunner"]
+__all__ = [
+    "LLMModule",
+    "ReinforcePP",
+    "ReinforcePPConfig",
+    "ReinforcePPTorchLearner",
+    "Supervised",
+    "SupervisedConfig",
+    "TextEnvRunner",
+]
 
 _MODULES = {
     "LLMModule": "rl_module",
     "ReinforcePP": "algorithm",
     "ReinforcePPConfig": "algorithm_config",
     "ReinforcePPTorchLearner": "learner",
+    "Supervised": "supervised",
+    "SupervisedConfig": "supervised",
     "TextEnvRunner": "env_runner",
 }
 

@@ -63,11 +63,14 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         return ReinforcePPConfig()
 
     def setup(self, config: ReinforcePPConfig) -> None:
-        """Build learners and runners."""
+        """Build learners and, where it samples, runners."""
         self._schedule = Schedule(self.config.stages)
         self._steps_done, self._env_steps = 0, 0
         self._episodes: list[Episode] = []
         super().setup(config)
+        self._setup_runners()
+
+    def _setup_runners(self) -> None:
         if self.config.shares_module:
             module = self.learner_group._learner.module[DEFAULT_MODULE_ID]
             self.env_runner_group = LocalEnvRunnerGroup(self.config, module)
@@ -240,6 +243,13 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         super().set_state(state)
         if _PROGRESS in state:
             self.set_progress(state[_PROGRESS])
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model that is trained."""
+        return self.learner_group.on_first_learner(
+            lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped().tokenizer
+        )
 
     def save_model(self, folder: str | Path) -> None:
         """Write model and tokenizer as Transformers reads them, weights as safetensors."""

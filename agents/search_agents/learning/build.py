@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
+from typing import Any
 
-from search_agents.config import TrainConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+
+from search_agents.config import SFTConfig, TrainConfig
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.evaluation.environments import check_env_section, env_arguments
 from search_agents.learning.algorithm import ReinforcePP
 from search_agents.learning.algorithm_config import ReinforcePPConfig
+from search_agents.learning.encode import encode_episodes, tokenizer_fingerprint
+from search_agents.learning.supervised import Supervised, SupervisedConfig
+from search_agents.learning.trajectories import TrajectoryFolder
 from search_agents.models import find_model
+from search_env.episode import Rules
 from search_env.errors import ConfigError
 
-__all__ = ["algorithm_config", "build_algorithm", "evaluation_engine"]
+__all__ = [
+    "algorithm_config",
+    "build_algorithm",
+    "build_supervised",
+    "evaluation_engine",
+    "open_trajectories",
+    "supervised_config",
+]
 
 
 def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
@@ -65,25 +80,129 @@ def build_algorithm(config: TrainConfig) -> ReinforcePP:
         ConfigError: If the model cannot read as many tokens as an episode may have.
     """
     algorithm: ReinforcePP = algorithm_config(config).build_algo()
-    longest = config.rollout.max_episode_tokens
-    if algorithm.config.shares_module and longest > (most := algorithm.env_runner.engine.max_context):
-        raise ConfigError(
-            f"rollout.max_episode_tokens is {longest}, but the model {config.model.path!r} reads at most {most} "
-            f"tokens. Write --rollout.max-episode-tokens {most}, or less."
-        )
+    _check_context(algorithm, config)
     return algorithm
+
+
+def supervised_config(config: SFTConfig) -> SupervisedConfig:
+    """Translate the config of a supervised training.
+
+    Args:
+        config: The resolved config of a run.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    learner = config.learner
+    made: SupervisedConfig = (
+        SupervisedConfig()
+        .learners(num_learners=learner.num_learners)
+        .debugging(seed=config.run.seed)
+        .training(
+            model=find_model(config.model.path),
+            dtype=config.model.dtype,
+            autocast=learner.autocast,
+            lr=learner.lr,
+            minibatch_size=learner.minibatch_size,
+            micro_batch_tokens=learner.micro_batch_tokens,
+            grad_clip=learner.grad_clip,
+            epochs=config.sft.epochs,
+            max_segment_tokens=config.rollout.max_segment_tokens,
+            max_episode_tokens=config.rollout.max_episode_tokens,
+            torch_threads=config.run.threads,
+        )
+    )
+    return made
+
+
+def build_supervised(config: SFTConfig, rules: Rules) -> tuple[Supervised, dict[str, Any]]:
+    """Build the algorithm of a supervised run; loads trajectories and model.
+
+    Args:
+        config: The resolved config of the run.
+        rules: Of the environment in which the model will be used: they word its prompts.
+
+    Returns:
+        The algorithm, and what it imitates in figures. Episodes longer than ``rollout.max_episode_tokens`` in the
+        model's tokens are left out, and counted.
+
+    Raises:
+        RunError: If there are no trajectories.
+        ConfigError: If their dialect is not that of the config, or none of them is short enough.
+        ModelError: If there is no such model.
+    """
+    folder = open_trajectories(config)
+    stored, sampled = folder.episodes(), folder.description()
+    if sampled["config"]["env"]["dialect"] != config.env.dialect:
+        raise ConfigError(
+            f"env.dialect is {config.env.dialect!r}, but the trajectories in {folder.path} are written in "
+            f"{sampled['config']['env']['dialect']!r}. Write --env.dialect {sampled['config']['env']['dialect']}."
+        )
+    algorithm: Supervised = supervised_config(config).build_algo()
+    _check_context(algorithm, config)
+    tokenizer = algorithm.tokenizer
+    same_tokens = tokenizer_fingerprint(tokenizer) == sampled["tokenizer_fingerprint"]
+    episodes = encode_episodes(
+        stored,
+        tokenizer,
+        dialect=rules.dialect,
+        style=rules.style,
+        chat=config.chat,
+        same_tokens=same_tokens,
+    )
+    longest = config.rollout.max_episode_tokens
+    short = [episode for episode in episodes if len(episode.token_ids) <= longest]
+    if not short:
+        raise ConfigError(
+            f"each of the {len(stored)} trajectories in {folder.path} has more than rollout.max_episode_tokens = "
+            f"{longest} tokens. Write --rollout.max-episode-tokens "
+            f"{max(len(episode.token_ids) for episode in episodes)}, or less."
+        )
+    algorithm.imitate(short)
+    return algorithm, {
+        "episodes": len(short),
+        "with_search": sum(episode.metrics["searches"] > 0 for episode in short),
+        "too_long": len(stored) - len(short),
+        "tokens": sum(len(episode.token_ids) for episode in short),
+        "imitated_tokens": sum(int(episode.action_mask.sum()) for episode in short),
+        "encoded_again": not same_tokens,
+        "sampling": {key: sampled[key] for key in ("config", "counts", "environment", "model_fingerprint")},
+    }
+
+
+def open_trajectories(config: SFTConfig) -> TrajectoryFolder:
+    """The folder that a supervised training learns from.
+
+    Raises:
+        ConfigError: If the config names none.
+        RunError: If it is none.
+    """
+    if config.sft.trajectories is None:
+        raise ConfigError(
+            "there is nothing to imitate. Give a folder of `search-env sample`: --sft.trajectories FOLDER."
+        )
+    return TrajectoryFolder.open(Path(config.sft.trajectories))
 
 
 def evaluation_engine(algorithm: ReinforcePP) -> TransformersEngine:
     """An engine on the weights that the algorithm has now.
 
-    In one process it is the runner's own, without a copy; else the weights are fetched from the learners.
+    In one process it shares the learner's module, without a copy; else the weights are fetched from the learners.
     """
     if algorithm.config.shares_module:
-        engine: TransformersEngine = algorithm.env_runner.engine
-        return engine
+        module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID]
+        return TransformersEngine(module.model, module.tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         algorithm.save_model(folder)
         fetched = TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype)
     fetched.autocast = algorithm.config.autocast
     return fetched
+
+
+def _check_context(algorithm: ReinforcePP, config: TrainConfig | SFTConfig) -> None:
+    longest = config.rollout.max_episode_tokens
+    if algorithm.config.shares_module and longest > (most := evaluation_engine(algorithm).max_context):
+        raise ConfigError(
+            f"rollout.max_episode_tokens is {longest}, but the model {config.model.path!r} reads at most {most} "
+            f"tokens. Write --rollout.max-episode-tokens {most}, or less."
+        )

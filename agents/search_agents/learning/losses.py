@@ -1,6 +1,6 @@
-"""The clipped ratio loss of Reinforce++, token by token.
+"""The losses, token by token: the clipped ratio loss of Reinforce++ and the negative log-likelihood of SFT.
 
-Everything here sees sampled tokens only: the module never computes a log-prob for a
+Both see sampled tokens only: the module never computes a log-prob for a
 token that the environment wrote, so no gradient can flow from one.
 
 Sums are divided by a number of tokens that the caller gives: that of the whole
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-__all__ = ["PolicyLoss", "clipped_policy_loss"]
+__all__ = ["PolicyLoss", "clipped_policy_loss", "negative_log_likelihood"]
 
 
 class PolicyLoss(NamedTuple):
@@ -57,3 +57,19 @@ def clipped_policy_loss(
         kl = (ratio - 1.0 - log_ratio).sum() / num_tokens
         clip_fraction = (clipped < unclipped).sum() / num_tokens
     return PolicyLoss(loss, kl, clip_fraction)
+
+
+def negative_log_likelihood(logprobs: torch.Tensor, *, num_tokens: torch.Tensor | float) -> torch.Tensor:
+    """Compute the part of the supervised loss that these tokens contribute.
+
+    It is the cross-entropy of imitation with the documents masked (R1-Searcher, section on SFT): documents are read,
+    never imitated.
+
+    Args:
+        logprobs: Log-probs of the sampled tokens under the policy that is trained, [N].
+        num_tokens: Sampled tokens of the whole minibatch.
+
+    Returns:
+        - sum of the log-probs divided by `num_tokens`, a scalar.
+    """
+    return -logprobs.sum() / num_tokens

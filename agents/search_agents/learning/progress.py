@@ -13,7 +13,7 @@ __all__ = ["DISPLAYS", "Progress", "make_progress", "step_line"]
 
 DISPLAYS = ("auto", "rich", "plain")
 
-_COLUMNS = (
+_POLICY_COLUMNS = (
     ("reward", "reward", "{:.3f}"),
     ("f1", "f1", "{:.3f}"),
     ("search", "search_rate", "{:.2f}"),
@@ -22,6 +22,12 @@ _COLUMNS = (
     ("tokens", "response_tokens", "{:.0f}"),
     ("kl", "kl", "{:.4f}"),
     ("entropy", "entropy", "{:.2f}"),
+)
+_SUPERVISED_COLUMNS = (
+    ("loss", "loss", "{:.4f}"),
+    ("entropy", "entropy", "{:.2f}"),
+    ("grad", "grad_norm", "{:.2f}"),
+    ("tokens", "trained_tokens", "{:.0f}"),
 )
 
 
@@ -36,6 +42,10 @@ class Progress(Protocol):
         """Show the metrics of a training step."""
         ...
 
+    def count(self, done: int, text: str) -> None:
+        """Show how much is done of something that is no training."""
+        ...
+
     def close(self) -> None:
         """Leave the terminal as it was found."""
         ...
@@ -46,7 +56,7 @@ def make_progress(display: str, max_steps: int) -> Progress:
 
     Args:
         display: One of `DISPLAYS`; ``auto`` is ``rich`` on a terminal and ``plain`` elsewhere.
-        max_steps: The most steps that the run may take.
+        max_steps: The most steps that the run may take, or whatever else is counted.
     """
     if display == "rich" or (display == "auto" and sys.stdout.isatty()):
         return _RichProgress(max_steps)
@@ -55,7 +65,8 @@ def make_progress(display: str, max_steps: int) -> Progress:
 
 def step_line(row: Mapping[str, Any], max_steps: int) -> str:
     """The metrics of one step as a line; a metric that is missing is shown as ``-``."""
-    cells = [f"{label} {_format(row.get(key), layout)}" for label, key, layout in _COLUMNS]
+    columns = _SUPERVISED_COLUMNS if "trained_tokens" in row else _POLICY_COLUMNS
+    cells = [f"{label} {_format(row.get(key), layout)}" for label, key, layout in columns]
     return f"step {row['step']:>3}/{max_steps}  {row['stage']:8}  {'  '.join(cells)}  {row['seconds']:.1f} s"
 
 
@@ -69,6 +80,9 @@ class _PlainProgress:
 
     def step(self, row: Mapping[str, Any]) -> None:
         self.phase(step_line(row, self._max_steps))
+
+    def count(self, done: int, text: str) -> None:
+        self.phase(text)
 
     def close(self) -> None:
         pass
@@ -97,8 +111,12 @@ class _RichProgress:
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def step(self, row: Mapping[str, Any]) -> None:
-        self._bar.update(self._task, completed=row["step"], description=f"training, {row['stage']}")
-        self._bar.console.print(step_line(row, self._max_steps), markup=False, soft_wrap=True)
+        self._bar.update(self._task, description=f"training, {row['stage']}")
+        self.count(row["step"], step_line(row, self._max_steps))
+
+    def count(self, done: int, text: str) -> None:
+        self._bar.update(self._task, completed=done)
+        self._bar.console.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

@@ -1,4 +1,4 @@
-"""Which questions a training step asks, and with which seeds.
+"""Which questions a training step asks, in which order, and with which seeds.
 
 Both are functions of the run's seed and the number of the step alone. A run that is
 resumed at a step asks what it would have asked without the stop, and nothing has to be
@@ -10,10 +10,25 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 
 from search_agents.rollout import Task, derive_seed
 
-__all__ = ["questions_of_step", "tasks_of_step"]
+__all__ = ["order_of_epoch", "questions_of_step", "tasks_of_step"]
+
+
+def order_of_epoch(epoch: int, *, number: int, seed: int) -> npt.NDArray[np.int64]:
+    """The order in which an epoch goes through its questions or episodes.
+
+    Args:
+        epoch: Number of the epoch, from 0.
+        number: How many there are.
+        seed: Of the run.
+
+    Returns:
+        A permutation, [number].
+    """
+    return np.random.default_rng([seed, epoch]).permutation(number)
 
 
 def questions_of_step(step: int, *, num_questions: int, prompts_per_batch: int, seed: int) -> list[int]:
@@ -32,7 +47,7 @@ def questions_of_step(step: int, *, num_questions: int, prompts_per_batch: int, 
     """
     places = np.arange(step * prompts_per_batch, (step + 1) * prompts_per_batch)
     epochs = np.unique(places // num_questions)
-    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(num_questions) for epoch in epochs}
+    orders = {epoch: order_of_epoch(epoch, number=num_questions, seed=seed) for epoch in epochs}
     return [int(orders[place // num_questions][place % num_questions]) for place in places]
 
 

@@ -6,7 +6,7 @@
     ├── config.json            the resolved config
     ├── meta.json              versions, machine, commit, every start of the run
     ├── metrics.jsonl          one line a step, written at once, each step exactly once
-    ├── episodes/              step_000010.jsonl: best and worst episodes of some groups
+    ├── episodes/              step_000010.jsonl: best and worst episodes of some groups (not in supervised training)
     ├── checkpoints/           step_000010/: complete or absent, never half
     ├── evaluations/           before.json: scores; before.jsonl: the transcripts behind them
     ├── model/                 the trained model, safetensors
@@ -28,12 +28,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from search_agents.config import TrainConfig, differing_keys
+from search_agents.config import SFTConfig, TrainConfig, differing_keys
 from search_env.errors import RunError
 
-__all__ = ["RunFolder", "append_jsonl", "read_jsonl", "write_json", "write_jsonl", "write_text"]
+__all__ = ["RunConfig", "RunFolder", "append_jsonl", "read_jsonl", "write_json", "write_jsonl", "write_text"]
 
 Json = dict[str, Any]
+RunConfig = TrainConfig | SFTConfig
+"""What a run folder is made for."""
 
 # A lone surrogate has no UTF-8; written as \udXXX it is valid inside a JSON string.
 _SURROGATES = "backslashreplace"
@@ -46,7 +48,7 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path | None, config: TrainConfig, meta: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: Path | None, config: RunConfig, meta: Mapping[str, Any]) -> RunFolder:
         """Make the folder of a new run.
 
         Args:
@@ -82,10 +84,10 @@ class RunFolder:
         missing = [name for name in ("config.json", "meta.json") if not (path / name).is_file()]
         if missing:
             what = "does not exist" if not path.exists() else f"is no run folder: {missing[0]} is missing"
-            raise RunError(f"{path} {what}. Give the folder that `search-env train` printed last.")
+            raise RunError(f"{path} {what}. Give the folder that `search-env train` or `search-env sft` printed last.")
         return cls(path)
 
-    def config(self) -> TrainConfig:
+    def config(self) -> RunConfig:
         """The stored config, checked to be the one that the run was started with.
 
         Raises:
@@ -94,7 +96,7 @@ class RunFolder:
         stored = self._read("config.json")
         self.require_same(stored, "config.json")
         try:
-            return TrainConfig.model_validate(stored)
+            return (SFTConfig if "sft" in stored else TrainConfig).model_validate(stored)
         except ValueError as error:
             raise RunError(
                 f"{self.path / 'config.json'}: was written by another version of search-env: {error}"
@@ -111,7 +113,7 @@ class RunFolder:
         if keys:
             raise RunError(
                 f"cannot resume {self.path}: {source} differs from the config that the run was started with in: "
-                f"{', '.join(keys)}. Resume without changes, or start a new run with `search-env train --out FOLDER`."
+                f"{', '.join(keys)}. Resume without changes, or start a new run with --out FOLDER."
             )
 
     def meta(self) -> Json:
@@ -191,9 +193,7 @@ class RunFolder:
         try:
             value: Json = json.loads((self.path / name).read_text(encoding="utf-8"))
         except ValueError as error:
-            raise RunError(
-                f"{self.path / name}: is not JSON: {error}. Start a new run with `search-env train`."
-            ) from None
+            raise RunError(f"{self.path / name}: is not JSON: {error}. Start a new run.") from None
         return value
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from search_agents.config import TrainConfig
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.floors import answer_floors, question_as_query
 from search_agents.evaluation.plots import plot_comparison, plot_training
 from search_agents.evaluation.report import METHOD_ROWS, examples_page, groups_table, results_table
-from search_agents.learning.run_folder import RunFolder, write_json, write_text
+from search_agents.learning.run_folder import RunConfig, RunFolder, write_json, write_text
 from search_env.errors import RetrieverUnavailable
 
 __all__ = ["evaluation_name", "write_summary"]
@@ -29,7 +29,14 @@ def evaluation_name(name: str, temperature: float, headline: float) -> str:
     return name if temperature == headline else f"{name}-t{temperature:g}"
 
 
-def write_summary(config: TrainConfig, folder: RunFolder, held_out: HeldOut, *, seconds: float) -> str:
+def write_summary(
+    config: RunConfig,
+    folder: RunFolder,
+    held_out: HeldOut,
+    *,
+    seconds: float,
+    imitated: Mapping[str, Any] | None = None,
+) -> str:
     """Write everything that ends a run; summary.json comes last and marks the run as finished.
 
     Args:
@@ -37,6 +44,7 @@ def write_summary(config: TrainConfig, folder: RunFolder, held_out: HeldOut, *, 
         folder: The run folder, all evaluations done.
         held_out: The held-out questions.
         seconds: Wall-clock time of the whole run, all its starts together.
+        imitated: What supervised training has learnt from; it has no curves of rewards.
 
     Returns:
         The tables to print.
@@ -56,7 +64,10 @@ def write_summary(config: TrainConfig, folder: RunFolder, held_out: HeldOut, *, 
             "ask": f'search-env ask "QUESTION" --model {folder.path} --corpus CORPUS.jsonl',
         },
     }
-    plot_training([folder.metrics()], folder.path / "plots")
+    if imitated is None:
+        plot_training([folder.metrics()], folder.path / "plots")
+    else:
+        summary["imitated"] = dict(imitated)
     plot_comparison(summary, folder.path / "plots")
     examples = examples_page(folder.transcripts("before"), folder.transcripts("after"))
     write_text(folder.path / "examples.md", examples)
@@ -73,7 +84,7 @@ def _question_as_query(held_out: HeldOut) -> dict[str, Any] | None:
         return None
 
 
-def _evaluations(config: TrainConfig, folder: RunFolder) -> dict[str, Any]:
+def _evaluations(config: RunConfig, folder: RunFolder) -> dict[str, Any]:
     """The scores by name; those at further temperatures under ``temperatures``."""
     headline, *others = config.evaluation.temperatures
     names = [*_AGENT, *(name for name, _ in METHOD_ROWS if name not in _AGENT)]

@@ -1,4 +1,4 @@
-"""The driver of ``search-env train``: evaluate, train through the stages, evaluate again, report.
+"""The driver of ``search-env train`` and ``sft``: evaluate, train through the stages, evaluate again, report.
 
 Every part of a run is done once and kept: a resumed run skips the evaluations that are
 written, goes on from the newest complete checkpoint, and does the steps after it again.
@@ -16,14 +16,15 @@ from typing import Any
 
 import torch
 
-from search_agents.config import TrainConfig
+from search_agents.config import EvalConfig, SFTConfig
 from search_agents.evaluation.evaluate import HeldOut
-from search_agents.learning.build import build_algorithm, evaluation_engine
+from search_agents.learning.algorithm import ReinforcePP
+from search_agents.learning.build import build_algorithm, build_supervised, evaluation_engine, open_trajectories
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 from search_agents.learning.interrupt import deferred_interrupt
 from search_agents.learning.progress import Progress, make_progress
 from search_agents.learning.provenance import command_line, describe_origin, timestamp
-from search_agents.learning.run_folder import RunFolder
+from search_agents.learning.run_folder import RunConfig, RunFolder
 from search_agents.learning.start import quiet_libraries
 from search_agents.learning.summary import evaluation_name, write_summary
 from search_agents.models import write_protocol
@@ -41,7 +42,7 @@ _AFTER = {"closed_book_after": "naive-generation", "rag_after": "standard-rag"}
 _STOPPING = "stopping after this step, to save it (Ctrl-C again: stop at once and lose the step)"
 
 
-def train(config: TrainConfig, *, out: Path | None = None, display: str = "auto") -> Path:
+def train(config: RunConfig, *, out: Path | None = None, display: str = "auto") -> Path:
     """Run a training from its start.
 
     Args:
@@ -85,10 +86,10 @@ def resume(folder: RunFolder, *, display: str = "auto") -> Path:
     return _drive(config, folder, display)
 
 
-def _drive(config: TrainConfig, folder: RunFolder, display: str) -> Path:
+def _drive(config: RunConfig, folder: RunFolder, display: str) -> Path:
     torch.set_num_threads(config.run.threads)
     quiet_libraries()
-    progress = make_progress(display, config.max_steps)
+    progress = make_progress(display, _max_steps(config))
     try:
         report = _Run(config, folder, progress).go()
     except KeyboardInterrupt:
@@ -99,13 +100,28 @@ def _drive(config: TrainConfig, folder: RunFolder, display: str) -> Path:
     return folder.path
 
 
+def _max_steps(config: RunConfig) -> int:
+    if not isinstance(config, SFTConfig):
+        return config.max_steps
+    episodes = (open_trajectories(config).counts() or {"kept": 0})["kept"]
+    return config.sft.epochs * -(-episodes // config.learner.minibatch_size)
+
+
+def _held_out(config: RunConfig) -> HeldOut:
+    if not isinstance(config, SFTConfig):
+        return HeldOut(config)
+    shared = {name: getattr(config, name) for name in ("env", "model", "rollout", "evaluation", "run")}
+    return HeldOut(EvalConfig(**shared))
+
+
 class _Run:
     """One start of a run: from wherever it stands to its end."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, progress: Progress) -> None:
+    def __init__(self, config: RunConfig, folder: RunFolder, progress: Progress) -> None:
         self._config, self._folder, self._progress = config, folder, progress
         self._begun = time.perf_counter()
         self._earlier = folder.seconds_spent()
+        self._imitated: dict[str, Any] | None = None
 
     def go(self) -> str:
         """Do all that is left to do; returns the final tables."""
@@ -120,16 +136,18 @@ class _Run:
         self._algorithm.save_model(model)
         write_protocol(model, self._config)
         self._progress.phase("writing plots, examples and the summary")
-        return write_summary(self._config, self._folder, self._held_out, seconds=self._elapsed())
+        return write_summary(
+            self._config, self._folder, self._held_out, seconds=self._elapsed(), imitated=self._imitated
+        )
 
     def _open(self) -> None:
         """Load data, index and model, and take up the newest checkpoint."""
         self._progress.phase("loading questions and documents")
-        self._held_out = HeldOut(self._config)
+        self._held_out = _held_out(self._config)
         documents = len(self._held_out.env.dataset.documents) or "the retriever's own"
         self._progress.phase(f"{len(self._held_out.questions)} held-out questions over {documents} documents")
         self._progress.phase(f"loading the model {self._config.model.path}")
-        self._algorithm = build_algorithm(self._config)
+        self._algorithm = self._build()
         checkpoints = self._folder.checkpoints()
         if checkpoints:
             load_checkpoint(self._algorithm, checkpoints[-1])
@@ -137,6 +155,17 @@ class _Run:
         step = self._algorithm.steps_done
         self._folder.forget_after(step)
         self._folder.add_attempt({"command": command_line(), "started": timestamp(), "after_step": step})
+
+    def _build(self) -> ReinforcePP:
+        if not isinstance(self._config, SFTConfig):
+            return build_algorithm(self._config)
+        algorithm, self._imitated = build_supervised(self._config, self._held_out.env.rules)
+        left_out = f", {self._imitated['too_long']} too long left out" if self._imitated["too_long"] else ""
+        self._progress.phase(
+            f"{self._imitated['episodes']} trajectories to imitate, {self._imitated['with_search']} with a search"
+            f"{left_out}"
+        )
+        return algorithm
 
     def _step(self) -> None:
         """Train one step; keep its metrics, some episodes and, where due, a checkpoint."""
@@ -147,7 +176,9 @@ class _Run:
             row = _metrics_row(result, step=self._algorithm.steps_done)
             row |= {"seconds": round(time.perf_counter() - begun, 3), "elapsed": round(self._elapsed(), 3)}
             self._folder.append_metrics(row)
-            self._folder.write_episodes(row["step"], _sampled(self._algorithm.episodes, run.sampled_groups))
+            if not isinstance(self._config, SFTConfig):
+                sampled = _sampled(self._algorithm.episodes, self._config.run.sampled_groups)
+                self._folder.write_episodes(row["step"], sampled)
             self._progress.step(row)
             stage_is_over = self._algorithm.finished or self._algorithm.stage != row["stage"]
             if stage_is_over or request.made or row["step"] % run.checkpoint_every == 0:
@@ -158,6 +189,8 @@ class _Run:
 
     def _first_stage_is_over(self) -> bool:
         """Whether the next step is the first one of the second stage."""
+        if isinstance(self._config, SFTConfig):
+            return False  # epochs are all of one kind
         rows = self._folder.metrics()
         first = self._config.stages[0].name
         return bool(rows) and rows[-1]["stage"] == first != self._algorithm.stage
@@ -189,33 +222,42 @@ class _Run:
 
 def _metrics_row(result: Mapping[str, Any], *, step: int) -> dict[str, Any]:
     """The line of a step in metrics.jsonl: what RLlib reports, under short names; None for what is not finite."""
-    episodes, learner, timers = result["env_runners"], result["learners"]["default_policy"], result["timers"]
+    episodes = result.get("env_runners", {})  # none are played in supervised training
+    learner, timers = result["learners"]["default_policy"], result["timers"]
     measured = {
-        "reward": episodes["episode_return_mean"],
-        **{name: episodes[name] for name in _EPISODE_METRICS},
-        **{f"reward_{name}": value for name, value in episodes["reward_parts"].items()},
+        **{name: episodes[key] for name, key in _EPISODE_METRICS.items() if key in episodes},
+        **{f"reward_{name}": value for name, value in episodes.get("reward_parts", {}).items()},
         **{name: learner[name] for name in _LEARNER_METRICS if name in learner},
-        "sample_seconds": timers["sample"],
-        "learn_seconds": timers["learn"],
+        **{f"{name}_seconds": timers[name] for name in ("sample", "learn") if name in timers},
     }
     plain = {name: float(value) for name, value in measured.items()}
     finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
     return {"step": step, "stage": result["stage"], **finite}
 
 
-_EPISODE_METRICS = (
-    "f1",
-    "em",
-    "cem",
-    "search_rate",
-    "format_rate",
-    "searches_per_question",
-    "response_tokens",
-    "episode_tokens",
-    "truncated",
-    "invalid",
+_EPISODE_METRICS = {
+    "reward": "episode_return_mean",
+    "f1": "f1",
+    "em": "em",
+    "cem": "cem",
+    "search_rate": "search_rate",
+    "format_rate": "format_rate",
+    "searches_per_question": "searches_per_question",
+    "response_tokens": "response_tokens",
+    "episode_tokens": "episode_tokens",
+    "truncated": "truncated",
+    "invalid": "invalid",
+}
+_LEARNER_METRICS = (
+    "loss",
+    "kl",
+    "reference_kl",
+    "entropy",
+    "clip_fraction",
+    "grad_norm",
+    "skipped_steps",
+    "trained_tokens",
 )
-_LEARNER_METRICS = ("loss", "kl", "reference_kl", "entropy", "clip_fraction", "grad_norm", "skipped_steps")
 
 
 def _sampled(episodes: Sequence[Episode], groups: int) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search_env.errors import ModelError
 
 if TYPE_CHECKING:
-    from search_agents.config import TrainConfig
+    from search_agents.config import SFTConfig, TrainConfig
 
 __all__ = ["PROTOCOL_FILE", "SHIPPED", "find_model", "model_fingerprint", "read_protocol", "write_protocol"]
 
@@ -95,7 +95,7 @@ def read_protocol(model: str) -> dict[str, Any]:
     return protocol
 
 
-def write_protocol(folder: Path, config: TrainConfig) -> None:
+def write_protocol(folder: Path, config: TrainConfig | SFTConfig) -> None:
     """Store the protocol of a config, and which questions were held out, with the model that was trained with it."""
     protocol = config.model_dump(mode="json", include={"env": True, "rollout": _LENGTHS, "evaluation": {"split"}})
     (folder / PROTOCOL_FILE).write_text(json.dumps(protocol, indent=2) + "\n", encoding="utf-8")

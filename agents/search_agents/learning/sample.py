@@ -1,0 +1,183 @@
+"""What ``search-env sample`` does: play every question several times, and keep the episodes that are right.
+
+Questions are played chunk by chunk, and a chunk is on the disk as soon as it is done. What
+is sampled depends on the seed, the question and the number of the attempt alone, and chunks
+always hold the same questions, so a sampling that was stopped ends as one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from search_agents.config import EvalConfig, SampleConfig
+from search_agents.config.schema import EvaluationSection
+from search_agents.engines.base import Engine
+from search_agents.engines.transformers import TransformersEngine
+from search_agents.evaluation.evaluate import HeldOut
+from search_agents.learning.encode import tokenizer_fingerprint
+from search_agents.learning.progress import make_progress
+from search_agents.learning.provenance import describe_origin
+from search_agents.learning.rejection import choose, is_right
+from search_agents.learning.start import quiet_libraries
+from search_agents.learning.trajectories import Outcome, TrajectoryFolder
+from search_agents.models import find_model, model_fingerprint
+from search_agents.rollout import Episode, Task, collect, derive_seed
+from search_env.errors import RetrieverUnavailable, SearchEnvError
+from search_env.types import Question
+
+__all__ = ["resume_sampling", "sample"]
+
+
+def sample(config: SampleConfig, *, out: Path, display: str = "auto") -> str:
+    """Sample episodes and keep the right ones.
+
+    Args:
+        config: Everything about the sampling.
+        out: The folder for the episodes, new or empty.
+        display: See `search_agents.learning.progress.DISPLAYS`.
+
+    Returns:
+        How many episodes were sampled, right and kept, as a line to print.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        DatasetError: If the data is missing or malformed.
+        ModelError: If the model cannot be used.
+        RetrieverUnavailable: If the search failed for good; what is done is kept.
+        KeyboardInterrupt: If the user stopped it; its text says how to go on.
+    """
+    run = _Sampling(config)
+    folder = TrajectoryFolder.create(out, run.description, describe_origin())
+    try:
+        return run.go(folder, display)
+    except RetrieverUnavailable:
+        raise
+    except SearchEnvError:
+        folder.remove_if_unused()  # so that the same command works once the mistake is mended
+        raise
+
+
+def resume_sampling(folder: TrajectoryFolder, *, display: str = "auto") -> str:
+    """Go on with a sampling; a finished one is left as it is.
+
+    Args:
+        folder: The sampling.
+        display: See `search_agents.learning.progress.DISPLAYS`.
+
+    Returns:
+        See `sample`.
+
+    Raises:
+        ConfigError: If questions, retriever or model are not those that it was started with.
+        RunError: If a file is damaged.
+        SearchEnvError: See `sample`.
+    """
+    counts = folder.counts()
+    if counts is not None:
+        return f"The sampling is finished; there is nothing to go on with.\n{_told(counts)}"
+    run = _Sampling(folder.config())
+    folder.require_same(run.description, "what is sampled")
+    return run.go(folder, display)
+
+
+class _Sampling:
+    """One start of a sampling."""
+
+    def __init__(self, config: SampleConfig) -> None:
+        torch.set_num_threads(config.run.threads)
+        quiet_libraries()
+        self._config = config
+        model = find_model(config.model.path)
+        asked, slots = config.sampling, config.rollout.num_envs
+        self._play = HeldOut(
+            EvalConfig(
+                env=config.env,
+                rollout=config.rollout,
+                evaluation=EvaluationSection(split=asked.split, questions=asked.questions, batch_size=slots),
+                run=config.run,
+            )
+        )
+        self._engine: Engine = TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
+        self.description = {
+            "config": config.model_dump(mode="json"),
+            "environment": self._play.describe(),
+            "model_fingerprint": model_fingerprint(model),
+            "tokenizer_fingerprint": tokenizer_fingerprint(self._engine.tokenizer),
+        }
+
+    def go(self, folder: TrajectoryFolder, display: str) -> str:
+        """Do all that is left to do."""
+        questions, samples = self._play.questions, self._config.sampling.samples
+        size = max(1, self._config.rollout.num_envs // samples)
+        first = len(folder.outcomes()) // size * size
+        folder.rewind(first)
+        progress = make_progress(display, len(questions))
+        try:
+            for start in range(first, len(questions), size):
+                self._chunk(folder, questions[start : start + size], start)
+                done = folder.outcomes()
+                progress.count(len(done), f"{len(done)}/{len(questions)} questions  {_kept(done)}")
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
+        finally:
+            progress.close()
+        return _told(folder.finish())
+
+    def _chunk(self, folder: TrajectoryFolder, questions: Sequence[Question], start: int) -> None:
+        """Play the questions, and write what is kept of them."""
+        config, setting = self._config, self._play.setting(self._engine, temperature=self._config.rollout.temperature)
+        samples, seed = config.sampling.samples, config.run.seed
+        tasks = [
+            Task(question.id, number, derive_seed(seed, number, attempt))
+            for number, question in enumerate(questions, start)
+            for attempt in range(samples)
+        ]
+        played = collect(
+            setting.engine,
+            setting.env,
+            tasks,
+            sampling=setting.sampling,
+            max_tokens=setting.max_tokens,
+            chat=setting.chat,
+        )
+        if not all(episode.valid for episode in played):
+            raise RetrieverUnavailable(
+                f"the search failed for good. What was sampled so far is kept: search-env resume {folder.path}"
+            )
+        groups = [played[place : place + samples] for place in range(0, len(played), samples)]
+        kept = [choose(group, config.keep, seed=derive_seed(seed, start + n)) for n, group in enumerate(groups)]
+        outcomes = [
+            self._outcome(question, group, chosen)
+            for question, group, chosen in zip(questions, groups, kept, strict=True)
+        ]
+        folder.append(outcomes, [episode for chosen in kept for episode in chosen])
+
+    def _outcome(self, question: Question, played: Sequence[Episode], kept: Sequence[Episode]) -> Outcome:
+        return Outcome(
+            question_id=question.id,
+            hops=question.hops,
+            sampled=len(played),
+            searched=_searched(played),
+            right=sum(is_right(episode, self._config.keep) for episode in played),
+            kept=len(kept),
+            kept_with_search=_searched(kept),
+        )
+
+
+def _searched(episodes: Sequence[Episode]) -> int:
+    return sum(episode.metrics["searches"] > 0 for episode in episodes)
+
+
+def _kept(outcomes: Sequence[Outcome]) -> str:
+    sampled, right, kept = (sum(getattr(each, name) for each in outcomes) for name in ("sampled", "right", "kept"))
+    return f"{sampled} episodes  right {right}  kept {kept}"
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return (
+        "{questions} questions, {sampled} episodes: {right} right, {kept} kept ({kept_with_search} with a search) "
+        "of {questions_with_kept} questions".format_map(counts)
+    )
