@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from search_agents.engines.transformers import TransformersEngine
 from search_agents.evaluation.environments import check_env_section, env_arguments
 from search_agents.learning.algorithm import ReinforcePP
 from search_agents.learning.algorithm_config import ReinforcePPConfig
-from search_agents.learning.encode import encode_episodes, tokenizer_fingerprint
+from search_agents.learning.encode import encode_episodes, prefill_of, tokenizer_fingerprint
 from search_agents.learning.supervised import Supervised, SupervisedConfig
 from search_agents.learning.trajectories import TrajectoryFolder
 from search_agents.models import find_model
@@ -128,16 +129,12 @@ def build_supervised(config: SFTConfig, rules: Rules) -> tuple[Supervised, dict[
 
     Raises:
         RunError: If there are no trajectories.
-        ConfigError: If their dialect is not that of the config, or none of them is short enough.
+        ConfigError: If their dialect, or the end of their prompts, is not that of the rules, or none of them is short enough.
         ModelError: If there is no such model.
     """
     folder = open_trajectories(config)
     stored, sampled = folder.episodes(), folder.description()
-    if sampled["config"]["env"]["dialect"] != config.env.dialect:
-        raise ConfigError(
-            f"env.dialect is {config.env.dialect!r}, but the trajectories in {folder.path} are written in "
-            f"{sampled['config']['env']['dialect']!r}. Write --env.dialect {sampled['config']['env']['dialect']}."
-        )
+    _check_protocol(folder, sampled, config, rules)
     algorithm: Supervised = supervised_config(config).build_algo()
     _check_context(algorithm, config)
     tokenizer = algorithm.tokenizer
@@ -145,8 +142,7 @@ def build_supervised(config: SFTConfig, rules: Rules) -> tuple[Supervised, dict[
     episodes = encode_episodes(
         stored,
         tokenizer,
-        dialect=rules.dialect,
-        style=rules.style,
+        rules,
         chat=config.chat,
         same_tokens=same_tokens,
     )
@@ -168,6 +164,20 @@ def build_supervised(config: SFTConfig, rules: Rules) -> tuple[Supervised, dict[
         "encoded_again": not same_tokens,
         "sampling": {key: sampled[key] for key in ("config", "counts", "environment", "model_fingerprint")},
     }
+
+
+def _check_protocol(folder: TrajectoryFolder, sampled: Mapping[str, Any], config: SFTConfig, rules: Rules) -> None:
+    spoken = sampled["config"]["env"]["dialect"]
+    if spoken != config.env.dialect:
+        raise ConfigError(
+            f"env.dialect is {config.env.dialect!r}, but the trajectories in {folder.path} are written in "
+            f"{spoken!r}. Write --env.dialect {spoken}."
+        )
+    if sampled["prefill"] != prefill_of(rules):
+        raise ConfigError(
+            f"the prompt {config.env.prompt!r} ends in {prefill_of(rules)!r}, but the trajectories in {folder.path} go "
+            f"on from {sampled['prefill']!r}. Write --env.prompt {sampled['config']['env']['prompt']}."
+        )
 
 
 def open_trajectories(config: SFTConfig) -> TrajectoryFolder:

@@ -19,27 +19,20 @@ from typing import Any
 
 from search_agents.engines.codec import TextCodec
 from search_agents.rollout import Episode, SegmentKind, TokenSegment
-from search_env.dialects import Dialect, PromptStyle
+from search_env.episode import Rules
 
-__all__ = ["encode_episodes", "tokenizer_fingerprint"]
+__all__ = ["encode_episodes", "prefill_of", "tokenizer_fingerprint"]
 
 
 def encode_episodes(
-    episodes: Sequence[Episode],
-    tokenizer: Any,
-    *,
-    dialect: Dialect,
-    style: PromptStyle,
-    chat: bool,
-    same_tokens: bool,
+    episodes: Sequence[Episode], tokenizer: Any, rules: Rules, *, chat: bool, same_tokens: bool
 ) -> list[Episode]:
     """Bring episodes into the form in which a model would have read and written them.
 
     Args:
         episodes: As they were sampled.
         tokenizer: Of the model that shall imitate them.
-        dialect: Words its prompts.
-        style: How.
+        rules: Word its prompts.
         chat: Whether its prompts go through its chat template.
         same_tokens: Whether the episodes were sampled with this very tokenizer; then every token that was sampled is
             kept as it was drawn.
@@ -53,12 +46,17 @@ def encode_episodes(
     codec = TextCodec(tokenizer, ())
     made = []
     for episode in episodes:
-        prompt = dialect.prompt(episode.transcript.question.text, style)
+        prompt = rules.dialect.prompt(episode.transcript.question.text, rules.style)
         opening = TokenSegment(SegmentKind.PROMPT, tuple(codec.encode_prompt(prompt, chat=chat)), (), prompt.text)
         _, *response = episode.segments
         rest = response if same_tokens else [_encoded(segment, codec) for segment in response]
         made.append(dataclasses.replace(episode, segments=(opening, *rest)))
     return made
+
+
+def prefill_of(rules: Rules) -> str:
+    """What every prompt ends in for the response to go on from: only prompts with the same can be exchanged."""
+    return rules.dialect.prompt("", rules.style).prefill
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

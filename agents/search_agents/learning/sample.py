@@ -17,7 +17,7 @@ from search_agents.config.schema import EvaluationSection
 from search_agents.engines.base import Engine
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.evaluation.evaluate import HeldOut
-from search_agents.learning.encode import tokenizer_fingerprint
+from search_agents.learning.encode import prefill_of, tokenizer_fingerprint
 from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.rejection import choose, is_right
@@ -106,6 +106,7 @@ class _Sampling:
             "environment": self._play.describe(),
             "model_fingerprint": model_fingerprint(model),
             "tokenizer_fingerprint": tokenizer_fingerprint(self._engine.tokenizer),
+            "prefill": prefill_of(self._play.env.rules),
         }
 
     def go(self, folder: TrajectoryFolder, display: str) -> str:
