@@ -129,7 +129,7 @@ def build_supervised(config: SFTConfig, rules: Rules) -> tuple[Supervised, dict[
 
     Raises:
         RunError: If there are no trajectories.
-        ConfigError: If their dialect, or the end of their prompts, is not that of the rules, or none of them is short enough.
+        ConfigError: If their dialect, or the end of their prompts, is not that of the rules, or none is short enough.
         ModelError: If there is no such model.
     """
     folder = open_trajectories(config)
