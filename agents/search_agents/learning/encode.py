@@ -62,8 +62,13 @@ def prefill_of(rules: Rules) -> str:
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """Tell tokenizers apart: a hash of all that decides how text becomes ids."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    told = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    if backend is not None:
+        told = json.loads(backend.to_str())
+        told |= {"padding": None, "truncation": None}  # which using a tokenizer may change
+    else:
+        vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+        told = {"kind": type(tokenizer).__name__, "vocabulary": vocabulary}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _encoded(segment: TokenSegment, codec: TextCodec) -> TokenSegment:

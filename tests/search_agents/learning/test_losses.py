@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from search_agents.learning.losses import clipped_policy_loss
+from search_agents.learning.losses import clipped_policy_loss, negative_log_likelihood
 
 
 def tokens(number: int = 64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,3 +65,11 @@ def test_no_tokens_give_a_loss_of_zero_that_can_be_differentiated() -> None:
     part = clipped_policy_loss(new, torch.zeros(0), torch.zeros(0), clip=0.2, num_tokens=1.0)
     part.loss.backward()
     assert part.loss.item() == 0.0
+
+
+def test_the_negative_log_likelihood_is_the_mean_over_the_tokens_of_the_minibatch() -> None:
+    logprobs = torch.tensor([-1.0, -2.0, -0.5], dtype=torch.float64, requires_grad=True)
+    loss = negative_log_likelihood(logprobs, num_tokens=5.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.7, abs=1e-12)
+    torch.testing.assert_close(logprobs.grad, torch.full((3,), -0.2, dtype=torch.float64))
