@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def test_every_episode_comes_once_an_epoch_in_another_order_each_time(
         losses.append(result["learners"][DEFAULT_MODULE_ID]["loss"])
     assert stages == ["epoch1"] * 3 + ["epoch2"] * 3
     assert [len(batch) for batch in seen] == [4, 4, 2] * 2
-    epochs = [sum(seen[:3], []), sum(seen[3:], [])]
+    epochs = [list(chain.from_iterable(batches)) for batches in (seen[:3], seen[3:])]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(10))
     assert epochs[0] != epochs[1]
     assert algorithm.max_steps == algorithm.steps_done == 6
