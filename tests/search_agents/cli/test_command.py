@@ -13,7 +13,7 @@ from search_agents.config import recipes
 
 from search_env.registration import ENVIRONMENTS
 
-VERBS = ("list", "play", "train", "eval", "resume", "index", "serve", "ask")
+VERBS = ("list", "play", "train", "sample", "sft", "eval", "resume", "index", "serve", "ask")
 
 Captured = pytest.CaptureFixture[str]
 
@@ -43,7 +43,7 @@ def test_the_help_of_a_verb_shows_three_examples_of_it(verb: str, capsys: Captur
     assert all(f"search-env {verb}" in line for line in examples)
 
 
-@pytest.mark.parametrize("verb", ["train", "eval", "ask", "serve"])
+@pytest.mark.parametrize("verb", ["train", "sample", "sft", "eval", "ask", "serve"])
 def test_the_help_of_a_verb_that_takes_a_retriever_says_in_which_forms(verb: str, capsys: Captured) -> None:
     assert main([verb, "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -67,7 +67,7 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
     script = (
         "import sys, time; start = time.process_time()\n"
         "from search_agents.cli import main\n"
-        "assert main(['train', '--help']) == 0 and main(['ask', '--help']) == 0\n"
+        "assert all(main([verb, '--help']) == 0 for verb in ('train', 'sample', 'sft', 'ask'))\n"
         "assert time.process_time() - start < 1.0, time.process_time() - start\n"
         "heavy = {'torch', 'ray', 'transformers', 'tantivy', 'matplotlib', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -95,6 +95,9 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["train", "--env.prompt", "nowhere.txt"], ["nowhere.txt"]),
         (["train", "--stages.0.reward", "stage3"], ["unknown reward"]),
         (["train", "--model", "./nowhere"], ["no model folder at './nowhere'"]),
+        (["sample", "--keep.metrics", "em"], ["--keep.metrics", "Did you mean 'keep.metric'?"]),
+        (["sft"], ["nothing to imitate", "--trajectories FOLDER"]),
+        (["sft", "--trajectories", "nowhere"], ["nowhere does not exist", "search-env sample"]),
         (["resume", "nowhere"], ["nowhere does not exist"]),
     ],
 )  # fmt: skip

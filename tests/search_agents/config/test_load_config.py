@@ -9,6 +9,8 @@ import yaml
 from search_agents.cli.arguments import retriever_spec
 from search_agents.config import (
     EvalConfig,
+    SampleConfig,
+    SFTConfig,
     TrainConfig,
     differing_keys,
     find_recipe,
@@ -160,14 +162,14 @@ def test_differing_keys_names_every_leaf_that_differs() -> None:
 
 
 def test_every_setting_has_help_and_a_kebab_flag_that_sets_it() -> None:
-    for schema in (TrainConfig, EvalConfig):
+    for schema in (TrainConfig, SampleConfig, SFTConfig, EvalConfig):
         for key, field in dotted_keys(schema):
             assert field.description, key
 
 
 def test_every_shipped_recipe_is_valid_and_its_header_tells_command_hardware_and_time() -> None:
-    shipped = [(TrainConfig, file) for file in recipes("train").values()]
-    shipped += [(EvalConfig, file) for file in recipes("eval").values()]
+    schemas = {"train": TrainConfig, "sample": SampleConfig, "sft": SFTConfig, "eval": EvalConfig}
+    shipped = [(schema, file) for verb, schema in schemas.items() for file in recipes(verb).values()]
     assert {file.stem for _, file in shipped} >= {"fictional-wiki", "smollm2-135m-hotpotqa"}
     for schema, file in shipped:
         load_config(schema, [file])
