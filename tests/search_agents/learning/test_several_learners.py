@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from safetensors.torch import load_file
+from search_agents.learning import SupervisedConfig
 from search_agents.learning.learner_group import EpisodeLearnerGroup, Row
 from search_agents.learning.rl_module import unpack
+from search_agents.rollout import Episode, SegmentKind, TokenSegment
+
+from search_env.types import FormatVerdict, Question, StopReason, Transcript
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -73,3 +79,39 @@ def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any]) ->
     ]
     np.testing.assert_array_equal(copies[0], copies[1])
     together.shutdown()
+
+
+def make_episode(number: int) -> Episode:
+    rng = np.random.default_rng(number)
+    kinds = [SegmentKind.PROMPT, SegmentKind.SAMPLED, SegmentKind.OBSERVATION, SegmentKind.SAMPLED]
+    ids = [tuple(rng.integers(3, 300, length).tolist()) for length in rng.integers(2, 15, len(kinds))]
+    logprobs = [(0.0,) * len(row) if kind is SegmentKind.SAMPLED else () for kind, row in zip(kinds, ids, strict=True)]
+    question = Question(id=str(number), text="?", answers=("a",))
+    return Episode(
+        question_id=question.id,
+        group=number,
+        segments=tuple(TokenSegment(*each, "") for each in zip(kinds, ids, logprobs, strict=True)),
+        transcript=Transcript(question=question, turns=(), stop_reason=StopReason.ANSWERED, format=FormatVerdict()),
+        reward=1.0,
+        reward_parts={},
+        metrics={},
+        stop_reason=StopReason.ANSWERED,
+        valid=True,
+    )
+
+
+def test_two_learners_imitate_as_one_does(policy_folder: Path, tmp_path: Path, start: Callable[[Any], Any]) -> None:
+    config = SupervisedConfig().training(model=policy_folder, lr=1e-3, minibatch_size=5, autocast=False, epochs=1)
+    episodes, models, losses = [make_episode(number) for number in range(8)], [], []
+    for learners in (0, 2):
+        algorithm = start(config.copy(copy_frozen=False).learners(num_learners=learners, num_cpus_per_learner=1))
+        algorithm.imitate(episodes)
+        results = [algorithm.train()["learners"][DEFAULT_MODULE_ID] for _ in range(algorithm.max_steps)]
+        losses.append([result["loss"] for result in results])
+        algorithm.save_model(tmp_path / str(learners))
+        models.append(load_file(tmp_path / str(learners) / "model.safetensors"))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    before = load_file(policy_folder / "model.safetensors")
+    for name, tensor in models[0].items():
+        np.testing.assert_allclose(models[1][name], tensor, atol=1e-5, err_msg=name)
+    assert max(float((tensor - before[name]).abs().max()) for name, tensor in models[0].items()) > 1e-3
