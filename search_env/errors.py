@@ -6,6 +6,7 @@ The tree (each class also inherits the built-in it stands for)::
     ├── ConfigError (ValueError)           a setting, flag or config key is wrong
     ├── DatasetError (ValueError)          a question set or corpus is missing or malformed
     ├── ModelError (ValueError)            a model folder cannot be used
+    ├── EngineUnavailable (RuntimeError)   a server of a model failed for good; what was answered before is kept
     ├── MissingDependencyError (ImportError)  an optional package is not installed
     ├── RetrieverError (RuntimeError)
     │   ├── RetrieverIndexError            an index cannot be built or opened
@@ -26,6 +27,7 @@ from collections.abc import Iterable
 __all__ = [
     "ConfigError",
     "DatasetError",
+    "EngineUnavailable",
     "MissingDependencyError",
     "ModelError",
     "RetrieverError",
@@ -51,6 +53,10 @@ class DatasetError(SearchEnvError, ValueError):
 
 class ModelError(SearchEnvError, ValueError):
     """A model folder or id cannot be used."""
+
+
+class EngineUnavailable(SearchEnvError, RuntimeError):
+    """A server of a model failed for good; what was answered before is kept."""
 
 
 class MissingDependencyError(SearchEnvError, ImportError):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides
 from search_agents.config import EvalConfig, find_recipe, load_config
-from search_env.errors import ConfigError, unknown_name
 
 __all__ = ["add_evaluation_settings", "read_config"]
 
@@ -36,7 +35,7 @@ def read_config(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple
         ModelError: If there is no such model.
     """
     from search_agents.evaluation.environments import check_env_section
-    from search_agents.methods import METHODS
+    from search_agents.methods import check_method
     from search_agents.models import PROTOCOL_FILE, find_model, read_protocol
 
     files = [find_recipe(given, "eval") for given in arguments.config]
@@ -44,6 +43,5 @@ def read_config(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple
     model = find_model(load_config(EvalConfig, files, given).model.path)
     config = load_config(EvalConfig, files, given, base=read_protocol(model), base_source=f"{model}/{PROTOCOL_FILE}")
     check_env_section(config.env)
-    if config.method not in METHODS:
-        raise ConfigError(unknown_name("method", config.method, METHODS))
+    check_method(config.method)
     return config, model

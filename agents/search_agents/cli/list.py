@@ -71,9 +71,9 @@ def _datasets() -> Iterable[str]:
 
 
 def _methods() -> Iterable[str]:
-    from search_agents.methods import METHODS
+    from search_agents.methods import method_names
 
-    return METHODS
+    return method_names()
 
 
 def _retrievers() -> Iterable[str]:

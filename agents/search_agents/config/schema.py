@@ -264,8 +264,8 @@ class TrainConfig(Section):
 class EvalConfig(Section):
     """Everything that decides an evaluation."""
 
-    method: str = "r1-searcher"
-    """Method of the table; `search-env list methods` names them."""
+    method: str | dict[str, Any] = "r1-searcher"
+    """Method of the table: a name, or {name: NAME, …} with its options; `search-env list methods` names them."""
     env: EnvSection = EnvSection()
     model: ModelSection = ModelSection()
     rollout: RolloutSection = RolloutSection()

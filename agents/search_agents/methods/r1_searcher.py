@@ -6,14 +6,16 @@ gain is the mere habit of searching.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 
-from search_agents.methods.answering import batches
-from search_agents.methods.base import Setting, begin_query
+from search_agents.engines.base import Capability
+from search_agents.methods.base import Setting, batches, begin_query, require_sessions
 from search_agents.rollout.collect import Task, collect, derive_seed
-from search_env.types import Question, Transcript
+from search_agents.rollout.episode import Episode, SegmentKind
+from search_env.types import Call, Question, Transcript
 
-__all__ = ["R1Searcher"]
+__all__ = ["ForcedQuery", "R1Searcher"]
 
 
 class R1Searcher:
@@ -21,21 +23,22 @@ class R1Searcher:
 
     Args:
         setting: What the comparison holds fixed.
-        forced_query: Whether every response is made to begin with the opening query tag.
     """
 
-    def __init__(self, setting: Setting, *, forced_query: bool = False) -> None:
-        self.name = "r1-searcher-forced-query" if forced_query else "r1-searcher"
+    name = "r1-searcher"
+    needs = frozenset({Capability.GENERATE})
+
+    def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        dialect, style = setting.env.rules.dialect, setting.env.rules.style
-        self._prefill = begin_query(dialect, dialect.prompt("", style).prefill) if forced_query else ""
+        self._prefill = self._beginning()
 
     def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
         """Answer questions; see `Method.run`."""
         setting = self._setting
+        engine = require_sessions(setting.engine, f"the method {self.name!r}")
         for numbers, batch in batches(questions, setting.env.num_envs, skip):
             episodes = collect(
-                setting.engine,
+                engine,
                 setting.env,
                 [
                     Task(question.id, number, derive_seed(setting.seed, number))
@@ -46,4 +49,32 @@ class R1Searcher:
                 chat=setting.chat,
                 prefill=self._prefill,
             )
-            yield from (episode.transcript for episode in episodes)
+            yield from map(_with_calls, episodes)
+
+    def _beginning(self) -> str:
+        """Text that every response is made to begin with."""
+        return ""
+
+
+class ForcedQuery(R1Searcher):
+    """The model in the environment, every response made to begin with the opening query tag."""
+
+    name = "r1-searcher-forced-query"
+
+    def _beginning(self) -> str:
+        rules = self._setting.env.rules
+        return begin_query(rules.dialect, rules.dialect.prompt("", rules.style).prefill)
+
+
+def _with_calls(episode: Episode) -> Transcript:
+    """The transcript with the tokens that each turn took; what was read and written is the transcript itself."""
+    calls, read = [], 0
+    for segment in episode.segments:
+        if segment.kind is SegmentKind.SAMPLED:
+            calls.append(Call(purpose="segment", prompt_tokens=read, tokens=len(segment.token_ids)))
+        read = 0 if segment.kind is SegmentKind.SAMPLED else read + len(segment.token_ids)
+    turns = [
+        dataclasses.replace(turn, calls=(call,))
+        for turn, call in zip(episode.transcript.turns, calls, strict=False)  # a turn that failed is not there
+    ]
+    return dataclasses.replace(episode.transcript, turns=tuple(turns))
