@@ -11,7 +11,18 @@ from search_agents.methods.prompts import first_line
 from search_agents.rollout.collect import derive_seed
 from search_env.dialects import make_inert
 from search_env.dialects.base import Dialect
-from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt, Question, StopReason, Transcript, Turn
+from search_env.types import (
+    Action,
+    ActionKind,
+    Call,
+    FormatVerdict,
+    Hit,
+    Prompt,
+    Question,
+    StopReason,
+    Transcript,
+    Turn,
+)
 
 __all__ = ["answer_after_one_search", "answer_at_once"]
 
@@ -35,8 +46,8 @@ def answer_at_once(setting: Setting, numbers: Sequence[int], questions: Sequence
     keys = [(number,) for number in numbers]
     segments = _respond(setting, rows, keys=keys, stop=(rules.dialect.answer.close,))
     return [
-        _transcript(rules.dialect, question, (), opening + segment.text if segment else None)
-        for question, opening, segment in zip(questions, opened, segments, strict=True)
+        _transcript(rules.dialect, question, (), opening + segment.text if segment else None, [_call(row, segment)])
+        for question, opening, row, segment in zip(questions, opened, rows, segments, strict=True)
     ]
 
 
@@ -65,10 +76,11 @@ def answer_after_one_search(
         rows.append(engine.encode_prompt(asked, chat=setting.chat) + observation)
         searches.append(search)
     segments = _respond(setting, rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop)
-    texts = _answers(setting, numbers, rows, segments, searches)
+    calls = [[_call(row, segment)] for row, segment in zip(rows, segments, strict=True)]
+    texts = _answers(setting, numbers, rows, segments, searches, calls)
     return [
-        _transcript(rules.dialect, question, (search,), text)
-        for question, search, text in zip(questions, searches, texts, strict=True)
+        _transcript(rules.dialect, question, (search,), text, called)
+        for question, search, text, called in zip(questions, searches, texts, calls, strict=True)
     ]
 
 
@@ -78,8 +90,9 @@ def _answers(
     rows: Sequence[list[int]],
     segments: Sequence[SampledSegment | None],
     searches: Sequence[Turn],
+    calls: Sequence[list[Call]],
 ) -> list[str | None]:
-    """The last segment of each response, completed where the model did not answer by itself."""
+    """The last segment of each response, completed where the model did not answer by itself; adds to `calls`."""
     engine, dialect = _engine(setting), setting.env.rules.dialect
     texts = [segment.text if segment else None for segment in segments]
     prefill = dialect.prompt("", setting.env.rules.style).prefill
@@ -93,7 +106,8 @@ def _answers(
     ]
     keys = [(numbers[row], 1) for row in openings]
     answers = _respond(setting, longer, keys=keys, stop=(dialect.answer.close,))
-    for (row, opening), answer in zip(openings.items(), answers, strict=True):
+    for (row, opening), read, answer in zip(openings.items(), longer, answers, strict=True):
+        calls[row].append(_call(read, answer))
         texts[row] = f"{texts[row]}{opening}{answer.text}" if answer else None
     return texts
 
@@ -127,6 +141,11 @@ def _respond(
     return segments
 
 
+def _call(row: Sequence[int], segment: SampledSegment | None) -> Call:
+    """What a segment took; what was read and written is the transcript itself."""
+    return Call(purpose="segment", prompt_tokens=len(row), tokens=len(segment.token_ids) if segment else 0)
+
+
 def _spoken(segment: SampledSegment | None) -> list[int]:
     """The tokens of a segment that is to go on: without an end of sequence."""
     if segment is None:
@@ -134,7 +153,9 @@ def _spoken(segment: SampledSegment | None) -> list[int]:
     return segment.token_ids[:-1] if segment.finish is FinishReason.EOS else segment.token_ids
 
 
-def _transcript(dialect: Dialect, question: Question, earlier: tuple[Turn, ...], text: str | None) -> Transcript:
+def _transcript(
+    dialect: Dialect, question: Question, earlier: tuple[Turn, ...], text: str | None, calls: Sequence[Call]
+) -> Transcript:
     """The transcript of a response in the dialect.
 
     Args:
@@ -142,13 +163,14 @@ def _transcript(dialect: Dialect, question: Question, earlier: tuple[Turn, ...],
         question: The question.
         earlier: Turns before the last segment.
         text: The last segment; None if there was no room for one. An answer whose closing tag is missing counts.
+        calls: What the last segment took.
     """
     if text is None or dialect.answer.open not in text:
         return _unanswered(question, earlier)
     verdict = dialect.judge_format([*(turn.segment for turn in earlier), text])
     after = text.rsplit(dialect.answer.open, 1)[1]
     answer = after.split(dialect.answer.close)[0].strip() if dialect.answer.close in after else first_line(after)
-    turn = Turn(segment=text, action=Action(kind=ActionKind.ANSWER, text=answer))
+    turn = Turn(segment=text, action=Action(kind=ActionKind.ANSWER, text=answer), calls=tuple(calls))
     return Transcript(question=question, turns=(*earlier, turn), stop_reason=StopReason.ANSWERED, format=verdict)
 
 
