@@ -25,12 +25,14 @@ from pydantic import (
 from search_agents.config.recipes import read_retriever
 
 __all__ = [
+    "ComparisonConfig",
     "EnvSection",
     "EvalConfig",
     "EvaluationSection",
     "HeldOutSection",
     "LearnerSection",
     "ModelSection",
+    "QuestionSet",
     "RolloutSection",
     "RunSection",
     "Section",
@@ -276,3 +278,41 @@ class EvalConfig(Section):
     def chat(self) -> bool:
         """Whether the prompt goes through the model's chat template."""
         return self.env.prompt == "instruct"
+
+
+class QuestionSet(Section):
+    """One set of questions of a comparison."""
+
+    id: str = "SearchQA-FictionalWiki-v0"
+    """Registered id of the environment."""
+    data: str | None = None
+    """Its data; see `EnvSection.data`."""
+    split: str | None = None
+    """Split that holds the questions; null takes that of the evaluation."""
+
+
+class ComparisonConfig(Section):
+    """Everything that decides a comparison of methods: all of them under one setting, set by set."""
+
+    methods: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)] = ("standard-rag", "r1-searcher")
+    """The methods, each as in `EvalConfig.method`."""
+    sets: Annotated[tuple[QuestionSet, ...], Field(min_length=1)] = (QuestionSet(),)
+    """The sets of questions."""
+    env: EnvSection = EnvSection()
+    """The environment of all sets; its id and data are the set's."""
+    model: ModelSection = ModelSection()
+    rollout: RolloutSection = RolloutSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: RunSection = RunSection()
+
+    def of(self, method: str | dict[str, Any], asked: QuestionSet) -> EvalConfig:
+        """The config of one evaluation."""
+        evaluation = self.evaluation.model_copy(update={"split": asked.split} if asked.split else {})
+        return EvalConfig(
+            method=method,
+            env=self.env.model_copy(update={"id": asked.id, "data": asked.data}),
+            model=self.model,
+            rollout=self.rollout,
+            evaluation=evaluation,
+            run=self.run,
+        )
