@@ -13,13 +13,14 @@ from search_env.datasets.hotpotqa import HOTPOTQA
 from search_env.datasets.jsonl import read_corpus, read_questions
 from search_env.datasets.musique import MUSIQUE
 from search_env.datasets.r1_searcher import R1_SEARCHER_LISTS
+from search_env.datasets.rows import SkippedRows
 from search_env.datasets.two_wiki import TWO_WIKI
 from search_env.errors import ConfigError, unknown_name
 
-__all__ = ["DATASETS", "PUBLISHED", "Dataset", "Loader", "load", "read_corpus", "read_questions"]
+__all__ = ["DATASETS", "PUBLISHED", "Dataset", "Loader", "SkippedRows", "load", "read_corpus", "read_questions"]
 
 
-def _fictional_wiki(split: str, data: str | Path | None) -> Dataset:
+def _fictional_wiki(split: str, data: str | Path | None, _skipped: SkippedRows | None = None) -> Dataset:
     # The generator is imported when its world is asked for: `import search_env` stays fast.
     from search_env.datasets import fictional_wiki
 
@@ -37,13 +38,16 @@ DATASETS: dict[str, Loader] = {
 """Every dataset by its name."""
 
 
-def load(name: str, *, split: str = "train", data: str | Path | None = None) -> Dataset:
+def load(
+    name: str, *, split: str = "train", data: str | Path | None = None, skipped: SkippedRows | None = None
+) -> Dataset:
     """Load a dataset, once for each process as long as its files do not change.
 
     Args:
         name: One of `DATASETS`.
         split: Name of the split.
         data: Where the data lies (``~`` is the home folder); None for a dataset that needs none.
+        skipped: Counts the malformed rows that are left out, and the dataset is read anew; None if there must be none.
 
     Returns:
         The dataset.
@@ -58,15 +62,17 @@ def load(name: str, *, split: str = "train", data: str | Path | None = None) -> 
         raise ConfigError(f"data must be a path or the id of a dataset on the hub, got {type(data).__name__}")
     if data is not None:
         data = os.path.expanduser(data)
+    if skipped is not None:
+        return DATASETS[name](split, data, skipped)
     return _load(name, split, data, _file_states(data))
 
 
 @lru_cache(maxsize=8)
 def _load(name: str, split: str, data: str | None, _states: tuple[tuple[str, int, int], ...]) -> Dataset:
-    return DATASETS[name](split, data)
+    return DATASETS[name](split, data, None)
 
 
-_ENDINGS = {".json", ".jsonl", ".csv", ".gz"}
+_ENDINGS = {".json", ".jsonl", ".csv", ".gz", ".bz2"}
 
 
 def _file_states(data: str | None) -> tuple[tuple[str, int, int], ...]:

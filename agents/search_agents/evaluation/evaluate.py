@@ -110,6 +110,7 @@ class HeldOut:
             "questions": len(self.questions),
             "documents": len(dataset.documents),
             "dataset_fingerprint": dataset.fingerprint,
+            "corpus_fingerprint": dataset.corpus_fingerprint,
             "retriever_fingerprint": self.env.retriever.fingerprint,
         }
 

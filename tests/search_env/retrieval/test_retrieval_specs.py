@@ -126,6 +126,12 @@ def test_a_digest_tells_any_two_corpora_apart(rows, data):
     assert digest_documents("y", one) != digest_documents("x", one)
 
 
+def test_a_retriever_in_memory_is_named_after_its_documents_whatever_their_order():
+    fingerprint = InMemoryRetriever(DOCUMENTS).fingerprint
+    assert InMemoryRetriever(iter(DOCUMENTS[::-1])).fingerprint == fingerprint
+    assert InMemoryRetriever(DOCUMENTS[1:]).fingerprint != fingerprint
+
+
 def test_hybrid_sums_reciprocal_ranks():
     words = InMemoryRetriever(DOCUMENTS)  # finds 1 before 3: ties by id
     (hits,) = HybridRetriever([words, BM25Retriever.in_memory(DOCUMENTS)]).search(["Norway"], 3)
