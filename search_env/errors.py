@@ -8,6 +8,7 @@ The tree (each class also inherits the built-in it stands for)::
     ├── ModelError (ValueError)            a model folder cannot be used
     ├── EngineUnavailable (RuntimeError)   a server of a model failed for good; what was answered before is kept
     ├── MissingDependencyError (ImportError)  an optional package is not installed
+    ├── PluginError (ImportError)          a package that adds an agent, retriever, dataset or reward is broken
     ├── RetrieverError (RuntimeError)
     │   ├── RetrieverIndexError            an index cannot be built or opened
     │   ├── PageUnavailable                a page cannot be read; its search goes on without (retrieval.online)
@@ -30,6 +31,7 @@ __all__ = [
     "EngineUnavailable",
     "MissingDependencyError",
     "ModelError",
+    "PluginError",
     "RetrieverError",
     "RetrieverIndexError",
     "RetrieverUnavailable",
@@ -61,6 +63,10 @@ class EngineUnavailable(SearchEnvError, RuntimeError):
 
 class MissingDependencyError(SearchEnvError, ImportError):
     """An optional package is not installed; the text holds the command that installs it."""
+
+
+class PluginError(SearchEnvError, ImportError):
+    """A package that adds an agent, retriever, dataset or reward is broken."""
 
 
 class RetrieverError(SearchEnvError, RuntimeError):

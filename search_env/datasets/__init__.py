@@ -16,8 +16,20 @@ from search_env.datasets.r1_searcher import R1_SEARCHER_LISTS
 from search_env.datasets.rows import SkippedRows
 from search_env.datasets.two_wiki import TWO_WIKI
 from search_env.errors import ConfigError, unknown_name
+from search_env.plugins import DATASETS as PLUGINS
+from search_env.plugins import load_plugin, plugins
 
-__all__ = ["DATASETS", "PUBLISHED", "Dataset", "Loader", "SkippedRows", "load", "read_corpus", "read_questions"]
+__all__ = [
+    "DATASETS",
+    "PUBLISHED",
+    "Dataset",
+    "Loader",
+    "SkippedRows",
+    "dataset_names",
+    "load",
+    "read_corpus",
+    "read_questions",
+]
 
 
 def _fictional_wiki(split: str, data: str | Path | None, _skipped: SkippedRows | None = None) -> Dataset:
@@ -35,7 +47,16 @@ DATASETS: dict[str, Loader] = {
     **{published.name: published.load for published in PUBLISHED},
     "custom": custom.load,
 }
-"""Every dataset by its name."""
+"""Our own datasets by their names."""
+
+
+def dataset_names() -> list[str]:
+    """Every name there is, those of installed packages included."""
+    return [*DATASETS, *(name for name in plugins(PLUGINS) if name not in DATASETS)]
+
+
+def _loader(name: str) -> Loader:
+    return DATASETS[name] if name in DATASETS else load_plugin(PLUGINS, name)
 
 
 def load(
@@ -44,7 +65,7 @@ def load(
     """Load a dataset, once for each process as long as its files do not change.
 
     Args:
-        name: One of `DATASETS`.
+        name: One of `dataset_names`.
         split: Name of the split.
         data: Where the data lies (``~`` is the home folder); None for a dataset that needs none.
         skipped: Counts the malformed rows that are left out, and the dataset is read anew; None if there must be none.
@@ -55,21 +76,22 @@ def load(
     Raises:
         ConfigError: If there is no dataset or split of that name.
         DatasetError: If the data is missing or malformed.
+        PluginError: If the dataset is of another package, and that is broken.
     """
-    if name not in DATASETS:
-        raise ConfigError(unknown_name("dataset", name, DATASETS))
+    if name not in dataset_names():
+        raise ConfigError(unknown_name("dataset", name, dataset_names()))
     if not isinstance(data, str | Path | None):
         raise ConfigError(f"data must be a path or the id of a dataset on the hub, got {type(data).__name__}")
     if data is not None:
         data = os.path.expanduser(data)
     if skipped is not None:
-        return DATASETS[name](split, data, skipped)
+        return _loader(name)(split, data, skipped)
     return _load(name, split, data, _file_states(data))
 
 
 @lru_cache(maxsize=8)
 def _load(name: str, split: str, data: str | None, _states: tuple[tuple[str, int, int], ...]) -> Dataset:
-    return DATASETS[name](split, data, None)
+    return _loader(name)(split, data, None)
 
 
 _ENDINGS = {".json", ".jsonl", ".csv", ".gz", ".bz2"}

@@ -27,6 +27,7 @@ _VERBS = {
     "index": "index a corpus for searching: on disk, or on a search server behind an alias",
     "data": "measure, check, fetch, index, generate and draw question sets",
     "bench": "compare many methods on many sets of questions under one setting",
+    "new": "write a package that adds an agent, retriever, dataset or reward, with a test of its own",
     "difficulty": "label questions by the number of attempts that an agent needs",
     "serve": "offer a retriever over HTTP, by Search-R1's API and by our own",
     "ask": "answer a question from your own documents, with its passages",

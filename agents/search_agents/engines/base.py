@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, ModelError
 from search_env.types import Prompt
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "FinishReason",
     "GenerationRequest",
     "GenerationSession",
+    "NoEngine",
     "SampledSegment",
     "SamplingParams",
     "ScoredText",
@@ -185,6 +186,31 @@ class Engine(Protocol):
             ModelError: If a text is longer than the model's context, or the engine cannot score.
         """
         ...
+
+
+class NoEngine:
+    """Stands where a method asks no model anything; see `Engine`."""
+
+    name = "no model"
+    capabilities: frozenset[Capability] = frozenset()
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """There is nobody to ask.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("this method was made without a model, and asks one. Let it say so: needs = {GENERATE}.")
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """There is nobody to ask.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("this method was made without a model, and asks one. Let it say so: needs = {SCORE}.")
 
 
 class GenerationSession(Protocol):

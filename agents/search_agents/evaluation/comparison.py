@@ -28,7 +28,7 @@ from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
 from search_agents.evaluation.report import table
 from search_agents.learning.run_folder import write_json
-from search_agents.methods import MethodSpec, check_method, method_name
+from search_agents.methods import MethodSpec, check_method, method_name, needs_model
 from search_agents.models import find_model
 from search_env.errors import ConfigError
 
@@ -73,7 +73,7 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
                 tell(f"{name}: finished before")
                 continue
             evaluation = config.of(method, asked)
-            if engine is None:
+            if engine is None and needs_model(method):
                 engine = TransformersEngine.from_pretrained(find_model(config.model.path), dtype=config.model.dtype)
             held_out = held_out or HeldOut(evaluation)
             tell(f"{name}: {len(held_out.questions)} questions")

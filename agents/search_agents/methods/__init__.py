@@ -1,27 +1,42 @@
 """The methods of the results table, each one answering questions in its own way under one `Setting`.
 
 A config names one by a *spec*: a name (``ircot``), or a mapping with the name and that
-method's options (``{name: ircot, variant: flashrag}``).
+method's options (``{name: ircot, variant: flashrag}``). A package of yours adds one through
+the entry point group ``search_env.agents``: an `Agent`, or a class of methods like those here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from pydantic import ValidationError
 
 from search_agents.engines.base import Capability
+from search_agents.methods.agent import Agent, AgentMethod
 from search_agents.methods.base import Method, Setting, able
-from search_env.errors import ConfigError, unknown_name
+from search_env.errors import ConfigError, PluginError, unknown_name
+from search_env.plugins import AGENTS, load_plugin, plugins
 
-__all__ = ["Method", "MethodSpec", "Setting", "check_method", "make_method", "method_name", "method_names"]
+__all__ = [
+    "BUILT_IN",
+    "Agent",
+    "Method",
+    "MethodSpec",
+    "Setting",
+    "check_method",
+    "make_method",
+    "method_name",
+    "method_names",
+    "needs_model",
+]
 
 MethodSpec = str | Mapping[str, Any]
 """A name, or a mapping with ``name`` and that method's options."""
 
-_BUILT_IN = {
+BUILT_IN = {
     "naive-generation": "search_agents.methods.naive:NaiveGeneration",
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
@@ -29,11 +44,12 @@ _BUILT_IN = {
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
     "random": "search_agents.methods.floor_and_ceiling:make_random_agent",
 }
+"""Our own methods by name, in the order of the table, each with the place of what makes it."""
 
 
 def method_names() -> Mapping[str, str]:
     """Every name there is, in the order of the table, with the place of what makes the method."""
-    return _BUILT_IN
+    return {**BUILT_IN, **{name: point.value for name, point in plugins(AGENTS).items() if name not in BUILT_IN}}
 
 
 def method_name(spec: MethodSpec) -> str:
@@ -55,8 +71,19 @@ def check_method(spec: MethodSpec) -> None:
 
     Raises:
         ConfigError: If there is no such method, or an option is wrong.
+        PluginError: If it is of another package, and that is broken.
     """
     _kind_and_options(spec)
+
+
+def needs_model(spec: MethodSpec) -> bool:
+    """Whether the method asks the model of the setting anything.
+
+    Raises:
+        ConfigError: See `check_method`.
+        PluginError: See `check_method`.
+    """
+    return bool(_needs(_kind_and_options(spec)[0]))
 
 
 def make_method(spec: MethodSpec, setting: Setting) -> Method:
@@ -70,8 +97,7 @@ def make_method(spec: MethodSpec, setting: Setting) -> Method:
         ConfigError: If there is no such method, an option is wrong, or the engine cannot do what the method needs.
     """
     kind, options = _kind_and_options(spec)
-    needs: frozenset[Capability] = getattr(kind, "needs", frozenset())
-    if lacking := needs - setting.engine.capabilities:
+    if lacking := _needs(kind) - setting.engine.capabilities:
         raise ConfigError(
             f"the method {method_name(spec)!r} needs an engine that can {', '.join(sorted(lacking))}, and "
             f"{setting.engine.name} cannot: it can {able(setting.engine)}. Use the engine 'transformers'."
@@ -80,11 +106,30 @@ def make_method(spec: MethodSpec, setting: Setting) -> Method:
     return made
 
 
+def _needs(kind: Any) -> frozenset[Capability]:
+    needs: frozenset[Capability] = getattr(kind, "needs", frozenset())
+    return needs
+
+
+def _kind(name: str) -> Any:
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(import_module(module), attribute)
+    found = load_plugin(AGENTS, name)
+    if isinstance(found, type) and issubclass(found, Agent):
+        return partial(AgentMethod, name, found)
+    if not callable(getattr(found, "run", None)):
+        raise PluginError(
+            f"the plug-in {name!r} is neither an agent nor a method: {found!r} has no reset() and act(), and no run(). "
+            "`search-env new agent NAME` writes one to begin with."
+        )
+    return found
+
+
 def _kind_and_options(spec: MethodSpec) -> tuple[Any, Any]:
     """What makes the method, and its options; None where it has none."""
     name = method_name(spec)
-    module, _, attribute = method_names()[name].partition(":")
-    kind = getattr(import_module(module), attribute)
+    kind = _kind(name)
     given = {} if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "name"}
     schema = getattr(kind, "Options", None)
     if schema is None:
