@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.learning.start import limit_threads
     from search_agents.methods import method_name
 
-    config, _ = read_config(arguments, settings)
+    config = read_config(arguments, settings)
     out: Path = arguments.out or Path("outputs") / f"eval-{method_name(config.method)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         begun = f", or go on with the evaluation in it: search-env resume {out}" if EvaluationFolder.is_at(out) else ""

@@ -36,6 +36,7 @@ __all__ = [
     "RolloutSection",
     "RunSection",
     "Section",
+    "ServerSection",
     "StageSection",
     "TrainConfig",
     "TrainRunSection",
@@ -86,13 +87,36 @@ class EnvSection(Section):
     """Characters that one episode may have, the documents' included."""
 
 
+class ServerSection(Section):
+    """A server that speaks OpenAI's API."""
+
+    url: str
+    """Base URL of its API, for example http://127.0.0.1:8000/v1."""
+    api: Literal["chat", "completions"] = "chat"
+    """`chat` takes system and user words, `completions` plain text."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; null sends none."""
+    continues: bool = False
+    """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can."""
+    scores: bool = False
+    """Whether the completions API tells the log-probabilities of a given text (`echo`), as vLLM's does."""
+    concurrency: PositiveInt = 16
+    """Requests on their way at the same time."""
+    timeout: PositiveFloat = 120.0
+    """Seconds that one request may take."""
+    retries: NonNegativeInt = 5
+    """Times that a request is repeated after it failed, later each time."""
+
+
 class ModelSection(Section):
     """The language model."""
 
     path: str = "tiny"
-    """`tiny` (shipped with the package), a model folder, a run folder, or a hub id."""
+    """`tiny` (shipped with the package), a model folder, a run folder, or a hub id; its name there if on a server."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights, and of the computation when sampling."""
+    server: ServerSection | None = None
+    """The server that runs the model, for evaluation; null loads it here."""
 
 
 class RolloutSection(Section):
@@ -244,6 +268,12 @@ class TrainConfig(Section):
     )
     evaluation: HeldOutSection = HeldOutSection()
     run: TrainRunSection = TrainRunSection()
+
+    @model_validator(mode="after")
+    def _model_is_here(self) -> TrainConfig:
+        if self.model.server is not None:
+            raise ValueError("a model that is trained is loaded here: remove model.server")
+        return self
 
     @model_validator(mode="after")
     def _stage_names_differ(self) -> TrainConfig:

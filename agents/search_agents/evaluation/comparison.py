@@ -21,7 +21,7 @@ from typing import Any
 from search_agents.config import ComparisonConfig
 from search_agents.config.schema import QuestionSet
 from search_agents.engines.base import Engine
-from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.build import make_engine
 from search_agents.evaluation.environments import check_env_section
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
@@ -29,7 +29,6 @@ from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
 from search_agents.evaluation.report import table
 from search_agents.learning.run_folder import write_json
 from search_agents.methods import MethodSpec, check_method, method_name, needs_model
-from search_agents.models import find_model
 from search_env.errors import ConfigError
 
 __all__ = ["comparison_tables", "run_comparison"]
@@ -74,7 +73,7 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
                 continue
             evaluation = config.of(method, asked)
             if engine is None and needs_model(method):
-                engine = TransformersEngine.from_pretrained(find_model(config.model.path), dtype=config.model.dtype)
+                engine = make_engine(config.model)
             held_out = held_out or HeldOut(evaluation)
             tell(f"{name}: {len(held_out.questions)} questions")
             begun = time.perf_counter()

@@ -13,14 +13,13 @@ import torch
 
 from search_agents.config import EvalConfig
 from search_agents.engines.base import Engine, NoEngine
-from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.report import scores_table
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
 from search_agents.methods import method_name, needs_model
-from search_agents.models import find_model, model_fingerprint
 from search_env.errors import SearchEnvError
 
 __all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
@@ -83,18 +82,14 @@ class EvaluationRun:
         torch.set_num_threads(config.run.threads)
         quiet_libraries()
         self._config = config
-        model = find_model(config.model.path) if needs_model(config.method) else None
+        asks = needs_model(config.method)
         self._held_out = held_out or HeldOut(config)
         self.description = {
             "config": config.model_dump(mode="json"),
             "environment": self._held_out.describe(),
-            "model_fingerprint": None if model is None else model_fingerprint(model),
+            "model_fingerprint": model_identity(config.model) if asks else None,
         }
-        self._engine: Engine
-        if model is None:
-            self._engine = NoEngine()
-        else:
-            self._engine = engine or TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
+        self._engine = (engine or make_engine(config.model)) if asks else NoEngine()
 
     def start(self, out: Path) -> tuple[dict[str, Any], EvaluationFolder]:
         """Evaluate into a new folder.
