@@ -34,6 +34,8 @@ def parser(verb: str, purpose: str) -> Parser:
     add_settings(
         made,
         {
+            "--methods": ("methods", "list of methods: '[NAME, {name: NAME, …}]'"),
+            "--sets": ("sets", "list of sets of questions: '[{id: ID, data: FOLDER, split: SPLIT}, …]'"),
             "--model": ("model.path", "tiny, a model or run folder, or a hub id"),
             "--retriever": ("env.retriever", RETRIEVER_HELP),
             "--limit": ("evaluation.questions", "most questions of each set, spread over its split"),

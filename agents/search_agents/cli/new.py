@@ -56,7 +56,7 @@ _KINDS = {
     "reward": _Kind(
         plugins.REWARDS,
         lambda names: names.module,
-        "search-env train --stages '[{name: one, reward: $name, max_steps: 2}]'",
+        "search-env play --reward $name",
     ),
 }
 

@@ -68,10 +68,12 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
         held_out: HeldOut | None = None
         for method in config.methods:
             name, place = f"{asked.id} {method_key(method)}", out / set_key(asked) / method_key(method)
+            evaluation = config.of(method, asked)
             if _finished(place) is not None:
+                described = {"config": evaluation.model_dump(mode="json")}
+                EvaluationFolder(place).require_same(described, "what is compared")
                 tell(f"{name}: finished before")
                 continue
-            evaluation = config.of(method, asked)
             if engine is None and needs_model(method):
                 engine = make_engine(config.model)
             held_out = held_out or HeldOut(evaluation)
@@ -117,8 +119,8 @@ def comparison_tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
 
 
 def set_key(asked: QuestionSet) -> str:
-    """The name of a set in folders and tables."""
-    return asked.id.removeprefix("SearchQA-")
+    """The name of a set in folders and tables: ``HotpotQA-v0``, with the split if the set names one."""
+    return "-".join(filter(None, [asked.id.removeprefix("SearchQA-"), asked.split]))
 
 
 def method_key(method: MethodSpec) -> str:
@@ -143,9 +145,12 @@ def _finished(place: Path) -> dict[str, Any] | None:
 
 
 def _check(config: ComparisonConfig) -> None:
-    keys = [method_key(method) for method in config.methods]
-    if len(set(keys)) < len(keys):
-        raise ConfigError(f"methods must differ in name or options, not {', '.join(keys)}.")
+    for what, keys in (
+        ("methods must differ in name or options", [method_key(method) for method in config.methods]),
+        ("sets must differ in id or split", [set_key(asked) for asked in config.sets]),
+    ):
+        if len(set(keys)) < len(keys):
+            raise ConfigError(f"{what}; given: {', '.join(keys)}.")
     for method in config.methods:
         check_method(method)
     for asked in config.sets:

@@ -7,9 +7,10 @@ the entry point group ``search_env.agents``: an `Agent`, or a class of methods l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from search_agents.methods.agent import Agent, AgentMethod
 from search_agents.methods.base import Method, Setting, able
 from search_env.errors import ConfigError, PluginError, unknown_name
 from search_env.plugins import AGENTS, load_plugin, plugins
+from search_env.types import Question
 
 __all__ = [
     "BUILT_IN",
@@ -27,6 +29,7 @@ __all__ = [
     "MethodSpec",
     "Setting",
     "check_method",
+    "fit_method",
     "make_method",
     "method_name",
     "method_names",
@@ -76,6 +79,33 @@ def check_method(spec: MethodSpec) -> None:
     _kind_and_options(spec)
 
 
+def fit_method(spec: MethodSpec, setting: Setting, questions: Sequence[Question], folder: Path) -> dict[str, Any]:
+    """Train the part that a method has of its own.
+
+    Args:
+        spec: The method, with its options.
+        setting: What it works with; the labels come from its model.
+        questions: Training questions.
+        folder: Where labels and part go; labels that are there are kept.
+
+    Returns:
+        What came of it: counts, and how well the part does on what was held out.
+
+    Raises:
+        ConfigError: If the method has no such part; see `check_method` and `make_method`.
+        PluginError: See `check_method`.
+    """
+    kind, options = _kind_and_options(spec)
+    if not hasattr(kind, "fit"):
+        having = ", ".join(name for name in BUILT_IN if hasattr(_kind(name), "fit"))
+        raise ConfigError(
+            f"the method {method_name(spec)!r} has no part of its own to train. Those that have one: {having}."
+        )
+    _require(kind, spec, setting)
+    figures: dict[str, Any] = kind.fit(setting, questions, folder, options)
+    return figures
+
+
 def needs_model(spec: MethodSpec) -> bool:
     """Whether the method asks the model of the setting anything.
 
@@ -97,13 +127,18 @@ def make_method(spec: MethodSpec, setting: Setting) -> Method:
         ConfigError: If there is no such method, an option is wrong, or the engine cannot do what the method needs.
     """
     kind, options = _kind_and_options(spec)
+    _require(kind, spec, setting)
+    made: Method = kind(setting) if options is None else kind(setting, options)
+    return made
+
+
+def _require(kind: Any, spec: MethodSpec, setting: Setting) -> None:
+    """Refuse an engine that cannot do what the method needs."""
     if lacking := _needs(kind) - setting.engine.capabilities:
         raise ConfigError(
             f"the method {method_name(spec)!r} needs an engine that can {', '.join(sorted(lacking))}, and "
             f"{setting.engine.name} cannot: it can {able(setting.engine)}. Use the engine 'transformers'."
         )
-    made: Method = kind(setting) if options is None else kind(setting, options)
-    return made
 
 
 def _needs(kind: Any) -> frozenset[Capability]:
