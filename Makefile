@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPED): $(INSTALLED)
-	@$(PIP_INSTALL) -e '.[train,hub,dense,elasticsearch,http,numba,online,opensearch,serve,dev]'
+	@$(PIP_INSTALL) -e '.[train,hub,dense,elasticsearch,http,numba,online,openai,opensearch,serve,dev]'
 	@touch $@
 
 train: $(INSTALLED)

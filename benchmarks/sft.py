@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = sorted((RESULTS / arguments.against).glob("summary-seed*.json"))
     reinforced = [read_reinforced(file, learner) for file in files]
     for run in (*supervised, *reinforced):
-        if keys := differing_keys(supervised[0]["environment"], run["environment"]):
+        first = {key: value for key, value in supervised[0]["environment"].items() if key in run["environment"]}
+        if keys := differing_keys(first, run["environment"]):
             sys.exit(f"the runs cannot be compared: their evaluations differ in {', '.join(keys)}.")
     about = {
         "command": "python benchmarks/sft.py " + " ".join(sys.argv[1:] if argv is None else argv),

@@ -114,8 +114,9 @@ class SearchQAEnv(gym.Env[str, str]):
             options: ``{"question": id or index}`` asks that question instead of drawing one.
 
         Returns:
-            The prompt as plain text, and the info: ``question_id``, ``kind``, ``hops``, ``stop`` (the strings that end
-            a segment) and the prompt's pieces ``prompt_system``, ``prompt_user`` and ``prompt_prefill``.
+            The prompt as plain text, and the info: ``question_id``, ``question``, ``kind``, ``hops``, ``stop`` (the
+            strings that end a segment) and the prompt's pieces ``prompt_system``, ``prompt_user`` and
+            ``prompt_prefill``.
 
         Raises:
             ConfigError: If an option or question does not exist.

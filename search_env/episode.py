@@ -138,6 +138,7 @@ class EpisodeState:
         """The info of a reset: what a runner needs to know about the episode, never the answer."""
         return {
             "question_id": self.question.id,
+            "question": self.question.text,
             "kind": self.question.kind,
             "hops": float(self.question.hops or 0),
             "stop": list(self._rules.dialect.stop),

@@ -6,7 +6,9 @@ The tree (each class also inherits the built-in it stands for)::
     ├── ConfigError (ValueError)           a setting, flag or config key is wrong
     ├── DatasetError (ValueError)          a question set or corpus is missing or malformed
     ├── ModelError (ValueError)            a model folder cannot be used
+    ├── EngineUnavailable (RuntimeError)   a server of a model failed for good; what was answered before is kept
     ├── MissingDependencyError (ImportError)  an optional package is not installed
+    ├── PluginError (ImportError)          a package that adds an agent, retriever, dataset or reward is broken
     ├── RetrieverError (RuntimeError)
     │   ├── RetrieverIndexError            an index cannot be built or opened
     │   ├── PageUnavailable                a page cannot be read; its search goes on without (retrieval.online)
@@ -26,8 +28,10 @@ from collections.abc import Iterable
 __all__ = [
     "ConfigError",
     "DatasetError",
+    "EngineUnavailable",
     "MissingDependencyError",
     "ModelError",
+    "PluginError",
     "RetrieverError",
     "RetrieverIndexError",
     "RetrieverUnavailable",
@@ -53,8 +57,16 @@ class ModelError(SearchEnvError, ValueError):
     """A model folder or id cannot be used."""
 
 
+class EngineUnavailable(SearchEnvError, RuntimeError):
+    """A server of a model failed for good; what was answered before is kept."""
+
+
 class MissingDependencyError(SearchEnvError, ImportError):
     """An optional package is not installed; the text holds the command that installs it."""
+
+
+class PluginError(SearchEnvError, ImportError):
+    """A package that adds an agent, retriever, dataset or reward is broken."""
 
 
 class RetrieverError(SearchEnvError, RuntimeError):

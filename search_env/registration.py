@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gymnasium as gym
 
+from search_env.plugins import DATASETS, plugins
+
 __all__ = ["ENVIRONMENTS", "register_environments"]
 
 ENVIRONMENTS = {
@@ -19,8 +21,9 @@ ENVIRONMENTS = {
     "SearchQA-Bamboogle-v0": "bamboogle",
     "SearchQA-R1Searcher-v0": "r1-searcher",
     "SearchQA-Custom-v0": "custom",
+    **{f"SearchQA-{name}-v0": name for name in plugins(DATASETS)},
 }
-"""Every id, with the dataset behind it."""
+"""Every id, with the dataset behind it; a dataset of an installed package has one by its name."""
 
 
 def register_environments() -> None:

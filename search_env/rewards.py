@@ -7,7 +7,9 @@ titles. Every reward judges a finished episode; one that ended without an answer
 has an answer reward of 0 and a wrong format.
 
 Presets (`REWARDS`) are the paper's rewards and the authors' code variants; a mapping of
-part names (`PARTS`) to weights makes any other.
+part names (`PARTS`) to weights makes any other. A package of yours adds one through the
+entry point group ``search_env.rewards``: a `PartFunction`, which is a part, and a preset
+of that part alone; or a `Reward`, which is a preset.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from search_env import metrics, rewards_as_coded
-from search_env.errors import ConfigError, unknown_name
+from search_env.errors import ConfigError, PluginError, unknown_name
+from search_env.plugins import REWARDS as PLUGINS
+from search_env.plugins import load_plugin, plugins
 from search_env.types import Transcript
 
 __all__ = ["PARTS", "REWARDS", "PartFunction", "Reward", "RewardPart", "RewardResult", "get_reward"]
@@ -91,24 +95,38 @@ def get_reward(spec: str | Mapping[str, float] | Reward) -> Reward:
 
     Raises:
         ConfigError: If a name is unknown or a weight is no finite number.
+        PluginError: If a name is of another package, and that is broken.
     """
     if isinstance(spec, Reward):
         return spec
     if isinstance(spec, str):
-        if spec not in REWARDS:
-            raise ConfigError(unknown_name("reward", spec, REWARDS))
-        return REWARDS[spec]
+        if spec in REWARDS:
+            return REWARDS[spec]
+        if spec not in plugins(PLUGINS):
+            raise ConfigError(unknown_name("reward", spec, [*REWARDS, *plugins(PLUGINS)]))
+        found = load_plugin(PLUGINS, spec)
+        return found if isinstance(found, Reward) else Reward((_weighted(spec, 1.0),))
     if not isinstance(spec, Mapping):
         raise ConfigError(f"a reward is the name of a preset or a mapping of parts to weights, not {spec!r}.")
     return Reward(tuple(_weighted(name, weight) for name, weight in spec.items()))
 
 
 def _weighted(name: str, weight: float) -> RewardPart:
-    if name not in PARTS:
-        raise ConfigError(unknown_name("reward part", name, PARTS))
+    if name not in PARTS and name not in plugins(PLUGINS):
+        raise ConfigError(unknown_name("reward part", name, [*PARTS, *plugins(PLUGINS)]))
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
         raise ConfigError(f"the weight of reward part {name!r} is {weight!r}; write a finite number such as 0.5.")
-    return RewardPart(name, float(weight), PARTS[name])
+    return RewardPart(name, float(weight), PARTS[name] if name in PARTS else _plugin_part(name))
+
+
+def _plugin_part(name: str) -> PartFunction:
+    found = load_plugin(PLUGINS, name)
+    if not callable(found) or isinstance(found, Reward):
+        raise PluginError(
+            f"the plug-in {name!r} is no reward part: it is a {type(found).__name__}. A part is a function of a "
+            "transcript that returns a number."
+        )
+    return found  # type: ignore[no-any-return]
 
 
 def retrieval(transcript: Transcript) -> float:

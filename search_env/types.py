@@ -14,6 +14,7 @@ from enum import StrEnum
 __all__ = [
     "Action",
     "ActionKind",
+    "Call",
     "Document",
     "FormatVerdict",
     "Hit",
@@ -135,6 +136,22 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of a model that a method made on the way to a turn."""
+
+    purpose: str
+    """What the method asked for, in one or two words: ``verdict``, ``follow-up question`` …"""
+    prompt: str = ""
+    """What the model read; empty if it is the episode so far."""
+    text: str = ""
+    """What it wrote, or what the method made of its log-probabilities; empty if it is the turn's own segment."""
+    prompt_tokens: int = 0
+    """Tokens that the engine took in."""
+    tokens: int = 0
+    """Tokens that it sampled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One segment of the model and what came back."""
 
@@ -145,6 +162,8 @@ class Turn:
     """The documents the search returned, best first."""
     observation: str = ""
     """Exactly the text that the model reads next; empty at the end of an episode."""
+    calls: tuple[Call, ...] = ()
+    """The calls of a model since the turn before, in order, where somebody counted them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What a dataset is: questions and, if it has one, the corpus that answers them, immutable and hashed.
 
-The fingerprint covers both, so a score can name exactly what was asked and searched.
+The fingerprint covers both, so a score can name exactly what was asked and searched; the
+corpus has one of its own.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError
 from search_env.types import Document, Question
 
@@ -61,11 +63,15 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of every question and document, 16 hex digits; ids, texts, answers and order all count."""
-        digest = hashlib.sha256()
-        items: tuple[Question | Document, ...] = (*self.questions, *self.documents)
-        for item in items:
-            digest.update(json.dumps(asdict(item), sort_keys=True).encode())
-        return digest.hexdigest()[:16]
+        return _digest((*self.questions, *self.documents))
+
+    @cached_property
+    def corpus_fingerprint(self) -> str | None:
+        """Hash of the documents alone, 16 hex digits, so that scores on different questions can name one corpus.
+
+        The order of the documents does not count: it changes no search. None if there are none.
+        """
+        return _digest(sorted(self.documents, key=operator.attrgetter("id"))) if self.documents else None
 
     def question(self, key: str | SupportsIndex) -> Question:
         """Look up a question.
@@ -102,5 +108,13 @@ class Dataset:
         return {question.id: question for question in self.questions}
 
 
-Loader = Callable[[str, str | Path | None], Dataset]
-"""Loads a dataset: split and location of the data (None: the loader's own) in, `Dataset` out."""
+def _digest(items: Iterable[Question | Document]) -> str:
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps(asdict(item), sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+Loader = Callable[[str, str | Path | None, SkippedRows | None], Dataset]
+"""Loads a dataset: split, location of the data (None: the loader's own) and what takes the malformed rows (None: there
+must be none) in, `Dataset` out."""

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from search_env.datasets.files import Line, read_lines
-from search_env.datasets.rows import Row, describe_value, parse_row
+from search_env.datasets.rows import Row, SkippedRows, describe_value, id_taken, parse_row
 from search_env.errors import DatasetError
 from search_env.types import Document
 
@@ -41,7 +41,6 @@ _TABLE_HEAD = {"id", "text", "title"}
 _KILT_MARKERS = re.compile("BULLET::::|Section::::")
 _ABSTRACT = re.compile(r"Title: (?P<title>.*?) Text: +(?P<text>.*)")
 _WINDOW = re.compile(r"(?P<title>.*?) {3}(?P<text>.*)")
-_SHOWN = 3
 
 
 class Located(NamedTuple):
@@ -49,36 +48,6 @@ class Located(NamedTuple):
 
     where: str
     document: Document
-
-
-class SkippedRows:
-    """Malformed rows that are left out: counted, and capped.
-
-    Args:
-        at_most: How many may be malformed; one more is an error.
-    """
-
-    def __init__(self, at_most: int = 0) -> None:
-        self.at_most = at_most
-        self.count = 0
-        self._first: list[str] = []
-
-    def add(self, error: DatasetError) -> None:
-        """Count a malformed row.
-
-        Raises:
-            DatasetError: If it is one too many.
-        """
-        if self.count == self.at_most:
-            skipped = f" ({self.count} malformed rows before it were left out, the most allowed)" if self.count else ""
-            raise DatasetError(f"{error}{skipped}") from error
-        self.count += 1
-        if len(self._first) < _SHOWN:
-            self._first.append(str(error))
-
-    def __str__(self) -> str:
-        rows = "1 malformed row was" if self.count == 1 else f"{self.count:,} malformed rows were"
-        return "\n  ".join([f"{rows} left out; the first:", *self._first]) if self.count else "no row was malformed"
 
 
 def stream_corpus(path: str | Path, skipped: SkippedRows | None = None) -> Iterator[Document]:
@@ -154,9 +123,7 @@ def _name_the_first(documents: Iterable[Located], hashes: set[int]) -> None:
     for where, document in documents:
         if _hash(document.id) in hashes:
             if document.id in seen:
-                raise DatasetError(
-                    f"{where}: 'id' {document.id!r} is already used at {seen[document.id]}; give every row its own"
-                )
+                raise id_taken(where, document.id, seen[document.id])
             seen[document.id] = where
 
 
@@ -190,11 +157,11 @@ def _wiki_18(row: Row) -> Iterator[Document]:
     title, text = split_contents(row.text("contents"))
     if not text.strip():
         raise row.error("'contents' holds a title and no text")
-    yield Document(id=_number_or_text(row, "id"), title=title, text=text)
+    yield Document(id=row.number_or_text("id"), title=title, text=text)
 
 
 def _kilt_page(row: Row) -> Iterator[Document]:
-    title, page = row.text("wikipedia_title"), _number_or_text(row, "wikipedia_id")
+    title, page = row.text("wikipedia_title"), row.number_or_text("wikipedia_id")
     words = _KILT_MARKERS.sub("", "".join(_texts(row, "text"))).split()
     for number, start in enumerate(range(0, len(words), WINDOW_WORDS)):
         yield Document(id=f"{page}-{number}", title=title, text=" ".join(words[start : start + WINDOW_WORDS]))
@@ -203,7 +170,7 @@ def _kilt_page(row: Row) -> Iterator[Document]:
 def _abstract(row: Row) -> Iterator[Document]:
     text = " ".join(sentence.strip() for sentence in _texts(row, "text")).strip()
     if text:  # The dump has pages that begin with a heading.
-        yield Document(id=_number_or_text(row, "id"), title=row.text("title"), text=text)
+        yield Document(id=row.number_or_text("id"), title=row.text("title"), text=text)
 
 
 class _Table:
@@ -250,12 +217,6 @@ def _decoded(line: Line) -> str:
     except UnicodeDecodeError as error:
         byte = line.data[error.start]
         raise DatasetError(f"{line.where}: invalid UTF-8 (byte {byte:#x}); save the file as UTF-8") from None
-
-
-def _number_or_text(row: Row, key: str) -> str:
-    """An id: the dumps write some as numbers."""
-    value = row.get(key)
-    return str(value) if type(value) is int else row.text(key)
 
 
 def _texts(row: Row, key: str) -> Iterator[str]:

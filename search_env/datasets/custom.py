@@ -6,6 +6,7 @@ from pathlib import Path
 
 from search_env.datasets.base import Dataset
 from search_env.datasets.jsonl import read_file, read_folder
+from search_env.datasets.rows import SkippedRows
 from search_env.errors import DatasetError
 
 __all__ = ["load"]
@@ -15,12 +16,13 @@ _FORMAT = """Give as data a folder with {split}.jsonl and corpus.jsonl, or a fil
   corpus:    {{"id": "d1", "title": "…", "text": "…"}}   no such file for a retriever with documents of its own"""
 
 
-def load(split: str, data: str | Path | None) -> Dataset:
+def load(split: str, data: str | Path | None, skipped: SkippedRows | None = None) -> Dataset:
     """Load questions and their corpus; see `search_env.datasets.jsonl` for the format.
 
     Args:
         split: Name of a file of the folder, without its ending; of no meaning where data is a file.
         data: A folder or a file.
+        skipped: Counts the malformed rows that are left out; None if there must be none.
 
     Raises:
         ConfigError: If the folder has no such split.
@@ -30,9 +32,9 @@ def load(split: str, data: str | Path | None) -> Dataset:
         raise DatasetError(f"this environment plays questions of your own. {_FORMAT.format(split=split)}")
     path = Path(data)
     if path.is_dir():
-        questions, documents = read_folder(path, split)
+        questions, documents = read_folder(path, split, skipped)
     elif path.is_file():
-        questions, documents = read_file(path)
+        questions, documents = read_file(path, skipped)
     else:
         raise DatasetError(f"there is no file or folder {str(data)!r}. {_FORMAT.format(split=split)}")
     return Dataset(name=path.stem, split=split, questions=questions, documents=documents)

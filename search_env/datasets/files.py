@@ -18,12 +18,13 @@ from typing import IO, NamedTuple, cast
 
 from search_env.errors import DatasetError
 
-__all__ = ["Line", "data_files", "read_bytes", "read_lines"]
+__all__ = ["Line", "data_files", "find_file", "plain_name", "read_bytes", "read_lines"]
 
 _MAX_LINE_BYTES = 1 << 26
 _PARTS = "wiki_*"  # As WikiExtractor, which made the published dumps, names the files of a folder.
 _MAGIC = {b"\x1f\x8b": ".gz", b"BZ": ".bz2"}
 _KINDS = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".tbz2": "bzip2"}
+_COMPRESSED = (".gz", ".bz2")
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 
 
@@ -66,6 +67,17 @@ def data_files(path: str | Path) -> list[Path]:
     if not files:
         raise DatasetError(f"{path}: cannot be read: Is a directory, and no file in it is named {_PARTS}; name a file")
     return files
+
+
+def find_file(path: Path) -> Path | None:
+    """The file of that name, or the compressed one with ``.gz`` or ``.bz2`` after it; None if there is neither."""
+    places = (path, *(path.with_name(path.name + ending) for ending in _COMPRESSED))
+    return next((place for place in places if place.is_file()), None)
+
+
+def plain_name(path: Path) -> str:
+    """The name of a file without ``.gz`` or ``.bz2``."""
+    return path.stem if path.suffix in _COMPRESSED else path.name
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -16,10 +16,10 @@ from search_env.types import Question
 __all__ = ["HOTPOTQA"]
 
 
-def _read_row(row: Row, seen: dict[str, str]) -> Example:
+def _read_row(row: Row) -> Example:
     gold_titles = Sentences.gold_titles(row)
     question = Question(
-        id=row.unique_id("_id", seen),
+        id=row.text("_id"),
         text=row.text("question"),
         answers=(row.text("answer"),),
         kind=row.text("type", ""),

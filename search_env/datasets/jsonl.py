@@ -6,7 +6,7 @@ One object a line. Questions: ``{"id", "question", "answers": […]}``, and if k
 object], …]``. Documents: ``{"id", "title", "text"}``. Other keys are ignored. A byte order
 mark, CRLF line ends and empty lines are tolerated, and a file may be compressed; anything
 else that is wrong is a `DatasetError` which starts with ``file:line:``. Nothing malformed
-is skipped: a silently smaller dataset would make scores incomparable.
+is skipped unless asked for: a silently smaller dataset would make scores incomparable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from search_env.datasets.corpora import stream_corpus
 from search_env.datasets.decomposition import read_subquestions, read_triples
-from search_env.datasets.rows import Row, describe_value, read_rows
+from search_env.datasets.files import find_file, plain_name
+from search_env.datasets.rows import Row, SkippedRows, describe_value, read_rows
 from search_env.errors import ConfigError, DatasetError, unknown_name
 from search_env.types import Document, Question
 
@@ -35,30 +36,50 @@ __all__ = [
 ]
 
 
-def read_questions(path: str | Path) -> tuple[Question, ...]:
+def read_questions(path: str | Path, skipped: SkippedRows | None = None) -> tuple[Question, ...]:
     """Read questions.
+
+    Args:
+        path: The file.
+        skipped: Counts the malformed rows that are left out; None if there must be none.
 
     Raises:
         DatasetError: If a row is malformed, an id occurs twice, or there is no question.
     """
+    skipped = SkippedRows() if skipped is None else skipped
     seen: dict[str, str] = {}
-    questions = tuple(_question(row, seen) for row in read_rows(path))
+    questions = []
+    for row in read_rows(path, skipped):
+        if (question := skipped.read(_question, row)) is not None:
+            row.take_id(question.id, seen)
+            questions.append(question)
     if not questions:
         raise DatasetError(f'{path}:1: holds no questions; write one {{"id", "question", "answers"}} object a line')
-    return questions
+    return tuple(questions)
 
 
-def read_corpus(path: str | Path) -> tuple[Document, ...]:
+def read_corpus(path: str | Path, skipped: SkippedRows | None = None) -> tuple[Document, ...]:
     """Read documents, in any format of `search_env.datasets.corpora`; the title may be empty or missing.
+
+    Args:
+        path: The file.
+        skipped: See `read_questions`.
 
     Raises:
         DatasetError: If a row is malformed, an id occurs twice, or there is no document.
     """
-    return tuple(stream_corpus(path))
+    return tuple(stream_corpus(path, skipped))
 
 
-def read_folder(folder: str | Path, split: str) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
+def read_folder(
+    folder: str | Path, split: str, skipped: SkippedRows | None = None
+) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
     """Read one split of a folder ``{train,dev,…}.jsonl`` with its ``corpus.jsonl``.
+
+    Args:
+        folder: The folder.
+        split: Name of a file in it, without its ending.
+        skipped: Counts the malformed rows of both files that are left out; None if there must be none.
 
     Returns:
         Questions and documents; no documents if there is no such file, for engines that have their own.
@@ -68,35 +89,43 @@ def read_folder(folder: str | Path, split: str) -> tuple[tuple[Question, ...], t
         DatasetError: If a row is malformed.
     """
     folder = Path(folder)
-    splits = sorted(path.stem for path in folder.glob("*.jsonl") if path.stem != "corpus")
-    if split not in splits:
+    found = find_file(folder / f"{split}.jsonl")
+    if found is None or split == "corpus":
+        names = {plain_name(path) for path in folder.iterdir()} - {"corpus.jsonl"}
+        splits = sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
         raise ConfigError(f"{folder}: {unknown_name('split', split, splits)}")
-    return read_file(folder / f"{split}.jsonl")
+    return read_file(found, skipped)
 
 
-def read_file(path: str | Path) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
+def read_file(
+    path: str | Path, skipped: SkippedRows | None = None
+) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
     """Read questions with the ``corpus.jsonl`` beside them; no documents if there is no such file.
+
+    Args:
+        path: The file of questions.
+        skipped: See `read_folder`.
 
     Raises:
         DatasetError: If a row is malformed.
     """
-    return read_questions(path), corpus_beside(path)
+    return read_questions(path, skipped), corpus_beside(path, skipped)
 
 
-def corpus_beside(path: str | Path) -> tuple[Document, ...]:
+def corpus_beside(path: str | Path, skipped: SkippedRows | None = None) -> tuple[Document, ...]:
     """The documents of the ``corpus.jsonl`` beside a file, if there is one."""
-    corpus = Path(path).with_name("corpus.jsonl")
-    return read_corpus(corpus) if corpus.exists() else ()
+    corpus = find_file(Path(path).with_name("corpus.jsonl"))
+    return () if corpus is None else read_corpus(corpus, skipped)
 
 
-def _question(row: Row, seen: dict[str, str]) -> Question:
+def _question(row: Row) -> Question:
     gold_titles = row.texts("gold_titles", ())
     decomposition = read_subquestions(row, "decomposition") or read_triples(row, "evidences")
     hops = row.get("hops", len(decomposition) or len(gold_titles))
     if type(hops) is not int or hops < 0:
         raise row.error(f"'hops' must be a whole number, got {describe_value(hops)}")
     return Question(
-        id=row.unique_id("id", seen),
+        id=row.text("id"),
         text=row.text("question"),
         answers=row.texts("answers"),
         kind=row.text("type", ""),

@@ -10,16 +10,19 @@ from typing import Any
 
 from search_env.datasets.decomposition import read_subquestions
 from search_env.datasets.published import Example, HubCopy, PublishedSet, make_document
-from search_env.datasets.rows import Row, read_rows
+from search_env.datasets.rows import Row, describe_value, read_rows
 from search_env.types import Document, Question
 
 __all__ = ["MUSIQUE"]
 
 
-def _read_row(row: Row, seen: dict[str, str]) -> Example | None:
-    if row.get("answerable", True) is False:
+def _read_row(row: Row) -> Example | None:
+    answerable = row.get("answerable", True)
+    if not isinstance(answerable, bool):
+        raise row.error(f"'answerable' must be true or false, got {describe_value(answerable)}")
+    if not answerable:
         return None
-    id_ = row.unique_id("id", seen)
+    id_ = row.text("id")
     decomposition = read_subquestions(row, "question_decomposition")
     paragraphs = _paragraphs(row)
     question = Question(
@@ -47,10 +50,18 @@ def _paragraphs(row: Row) -> list[tuple[dict[str, Any], Document]]:
 
 def _gold_titles(row: Row, paragraphs: list[tuple[dict[str, Any], Document]]) -> tuple[str, ...]:
     """Titles of the supporting paragraphs in hop order."""
-    by_index = {paragraph.get("idx"): document.title for paragraph, document in paragraphs}
-    in_order = [by_index.get(hop.get("paragraph_support_idx")) for hop in row.get("question_decomposition", [])]
+    by_index = {_index(row, paragraph, "idx"): document.title for paragraph, document in paragraphs}
+    hops = row.get("question_decomposition", [])
+    in_order = [by_index.get(_index(row, hop, "paragraph_support_idx")) for hop in hops]
     supporting = [document.title for paragraph, document in paragraphs if paragraph.get("is_supporting")]
     return tuple(dict.fromkeys(title for title in (*in_order, *supporting) if title is not None))
+
+
+def _index(row: Row, fields: dict[str, Any], key: str) -> int | None:
+    value = fields.get(key)
+    if not isinstance(value, int | None):
+        raise row.error(f"{key!r} must be a number, got {describe_value(value)}")
+    return value
 
 
 MUSIQUE = PublishedSet(

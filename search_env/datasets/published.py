@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from search_env.datasets.base import Dataset
-from search_env.datasets.files import read_bytes
+from search_env.datasets.files import find_file, plain_name, read_bytes
 from search_env.datasets.jsonl import corpus_beside, read_file, read_folder
-from search_env.datasets.rows import Row, parse_json
+from search_env.datasets.rows import Row, SkippedRows, parse_json
 from search_env.errors import ConfigError, DatasetError, MissingDependencyError, unknown_name
 from search_env.types import Document, Question
 
@@ -58,13 +59,13 @@ class PublishedSet:
     """Where the publishers' files are."""
     files: Mapping[str, tuple[str, ...]]
     """Split -> names of the publishers' files for it, the preferred one first."""
-    read_file: Callable[[Path], Iterator[Row]]
-    """Reads a publishers' file."""
-    read_row: Callable[[Row, dict[str, str]], Example | None]
-    """Reads a row, given where each id so far was used; None for a row that is no question."""
+    read_file: Callable[[Path, SkippedRows], Iterator[Row]]
+    """Reads a publishers' file; the second argument takes the malformed rows."""
+    read_row: Callable[[Row], Example | None]
+    """Reads a row; None for one that is no question."""
     hub: HubCopy
 
-    def load(self, split: str, data: str | Path | None) -> Dataset:
+    def load(self, split: str, data: str | Path | None, skipped: SkippedRows | None = None) -> Dataset:
         """Load a split.
 
         Args:
@@ -72,6 +73,7 @@ class PublishedSet:
                 already and is used whatever this says.
             data: The hub id, perhaps with ``@REVISION``; a publishers' file; a file of our JSON lines, perhaps with
                 ``corpus.jsonl`` beside it; or a folder.
+            skipped: Counts the malformed rows that are left out; None if there must be none.
 
         Raises:
             DatasetError: If there is no data, or a row is malformed; the message names file and line or row.
@@ -80,44 +82,49 @@ class PublishedSet:
         """
         if data is None:
             raise DatasetError(f"{self.title} is not shipped with search-env. {self._sources}")
-        path = Path(data)
+        path, skipped = Path(data), SkippedRows() if skipped is None else skipped
         if path.is_dir():
-            questions, documents = self._read_folder(path, split)
+            questions, documents = self._read_folder(path, split, skipped)
         elif path.is_file():
-            questions, documents = self._read_one_file(path)
+            questions, documents = self._read_one_file(path, skipped)
         elif str(data).partition("@")[0] == self.hub.id:
-            questions, documents = self._pool(self._hub_rows(split, str(data).partition("@")[2] or self.hub.revision))
+            rows = self._hub_rows(split, str(data).partition("@")[2] or self.hub.revision)
+            questions, documents = self._pool(rows, skipped)
         else:
             raise DatasetError(f"{self.title}: there is no file or folder {str(data)!r}. {self._sources}")
         return Dataset(name=self.name, split=split, questions=questions, documents=documents)
 
-    def _read_folder(self, folder: Path, split: str) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
+    def _read_folder(
+        self, folder: Path, split: str, skipped: SkippedRows
+    ) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
         for name in self.files.get(split, ()):
-            if (folder / name).is_file():
-                return self._read_one_file(folder / name)
-        if not any((folder / name).is_file() for names in self.files.values() for name in names) and any(
-            folder.glob("*.jsonl")
+            if (found := find_file(folder / name)) is not None:
+                return self._read_one_file(found, skipped)
+        if not any(find_file(folder / name) for names in self.files.values() for name in names) and any(
+            folder.glob("*.jsonl*")
         ):
-            return read_folder(folder, split)
+            return read_folder(folder, split, skipped)
         if split not in self.files:
             raise ConfigError(unknown_name("split", split, self.files))
         wanted = " nor ".join((*self.files[split], f"{split}.jsonl"))
         raise DatasetError(f"{self.title}: folder {str(folder)!r} holds neither {wanted}. {self._sources}")
 
-    def _read_one_file(self, path: Path) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
+    def _read_one_file(self, path: Path, skipped: SkippedRows) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
         publishers = {name for names in self.files.values() for name in names}
-        if path.name not in publishers and path.suffix == ".jsonl":
-            return read_file(path)
-        questions, documents = self._pool(self.read_file(path))
-        return questions, documents or corpus_beside(path)
+        name = plain_name(path)
+        if name not in publishers and name.endswith(".jsonl"):
+            return read_file(path, skipped)
+        questions, documents = self._pool(self.read_file(path, skipped), skipped)
+        return questions, documents or corpus_beside(path, skipped)
 
-    def _pool(self, rows: Iterable[Row]) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
+    def _pool(self, rows: Iterable[Row], skipped: SkippedRows) -> tuple[tuple[Question, ...], tuple[Document, ...]]:
         """Questions, and the corpus of all their passages."""
         questions: list[Question] = []
         documents: dict[str, Document] = {}
         seen: dict[str, str] = {}
         for row in rows:
-            if (example := self.read_row(row, seen)) is not None:
+            if (example := skipped.read(self.read_row, row)) is not None:
+                row.take_id(example.question.id, seen)
                 questions.append(example.question)
                 for document in example.documents:
                     documents.setdefault(document.id, document)
@@ -146,7 +153,7 @@ class PublishedSet:
                 f"{self._sources}"
             ) from None
         for number, row in enumerate(rows, start=1):
-            yield Row(f"{self.hub.id}/{split}: row {number}", self.hub.official_row(row))
+            yield Row(f"{self.hub.id}/{split}: row {number}", self.hub.official_row(row), number)
 
     @property
     def _sources(self) -> str:
@@ -160,13 +167,14 @@ class PublishedSet:
                    (no corpus.jsonl for a retriever that has documents of its own)"""
 
 
-def json_list(path: Path) -> Iterator[Row]:
+def json_list(path: Path, skipped: SkippedRows) -> Iterator[Row]:
     """The rows of a file that is one JSON list of objects."""
-    rows = parse_json(read_bytes(path), path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    values = parse_json(read_bytes(path), path)
+    if not isinstance(values, list):
         raise DatasetError(f"{path}:1: must be a JSON list of objects; JSON lines belong in a file named *.jsonl")
-    for number, row in enumerate(rows, start=1):
-        yield Row(f"{path}: row {number}", row)
+    for number, value in enumerate(values, start=1):
+        if (row := skipped.read(partial(Row.of, f"{path}: row {number}"), value)) is not None:
+            yield row
 
 
 class Sentences:

@@ -2,22 +2,74 @@
 
 A byte order mark, CRLF line ends and empty lines are tolerated, and a file may be
 compressed; anything else that is wrong is a `DatasetError` which starts with ``file:line:``.
+A malformed row may be left out where the caller gives `SkippedRows`. What cannot be cut into
+rows, such as an archive that is cut off, is an error nevertheless, and so is an id that
+occurs twice: nothing tells which of the rows is meant.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search_env.datasets.files import Line, read_lines
 from search_env.errors import DatasetError
 
-__all__ = ["Row", "describe_value", "parse_json", "parse_row", "read_rows"]
+__all__ = ["Row", "SkippedRows", "describe_value", "id_taken", "parse_json", "parse_row", "read_rows"]
 
 _REQUIRED: Any = object()
+_SHOWN = 3
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+class SkippedRows:
+    """Malformed rows that are left out: counted, and capped.
+
+    Args:
+        at_most: How many may be malformed; one more is an error.
+    """
+
+    def __init__(self, at_most: int = 0) -> None:
+        self.at_most = at_most
+        self.count = 0
+        self._first: list[str] = []
+
+    def read(self, read: Callable[[_Given], _Made], row: _Given) -> _Made | None:
+        """What `read` makes of a row; None if the row is malformed and left out.
+
+        Raises:
+            DatasetError: If it is one too many.
+        """
+        try:
+            return read(row)
+        except DatasetError as error:
+            self.add(error)
+            return None
+
+    def add(self, error: DatasetError) -> None:
+        """Count a malformed row.
+
+        Raises:
+            DatasetError: If it is one too many.
+        """
+        if self.count == self.at_most:
+            skipped = f" ({self._described} before it, the most allowed; the first:" if self.count else ""
+            raise DatasetError("\n  ".join([f"{error}{skipped}", *self._first]) + ")" * bool(skipped)) from error
+        self.count += 1
+        if len(self._first) < _SHOWN:
+            self._first.append(str(error))
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"{self._described}; the first:", *self._first]) if self.count else "no row was malformed"
+
+    @property
+    def _described(self) -> str:
+        rows = "1 malformed row was" if self.count == 1 else f"{self.count:,} malformed rows were"
+        return f"{rows} left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +80,19 @@ class Row:
     """``file:line``, or whatever finds the record."""
     fields: Mapping[str, Any]
     """The record as parsed."""
+    number: int = 0
+    """Its place, from 1, in a source whose records may have no ids."""
+
+    @classmethod
+    def of(cls, where: str, value: Any) -> Row:
+        """The row of a value that was read from JSON.
+
+        Raises:
+            DatasetError: If it is not an object.
+        """
+        if not isinstance(value, dict):
+            raise DatasetError(f"{where}: must be a JSON object {{…}}, got {describe_value(value)}")
+        return cls(where, value)
 
     def error(self, problem: str) -> DatasetError:
         """An error about this row."""
@@ -60,21 +125,28 @@ class Row:
                 raise self.error(f"{key!r} holds an empty text; remove it")
         return tuple(value)
 
-    def unique_id(self, key: str, seen: dict[str, str]) -> str:
-        """A field that holds an id no earlier row has.
+    def number_or_text(self, key: str) -> str:
+        """A field that holds an id, which some sources write as a whole number.
+
+        Raises:
+            DatasetError: If it holds anything else.
+        """
+        value = self.get(key)
+        return str(value) if type(value) is int else self.text(key)
+
+    def take_id(self, id_: str, seen: dict[str, str]) -> None:
+        """Note that this row has an id.
 
         Args:
-            key: The field.
+            id_: The id.
             seen: Where each id so far was used; the new one is added.
 
         Raises:
-            DatasetError: If the id is missing or taken.
+            DatasetError: If an earlier row has it.
         """
-        value = self.text(key)
-        if value in seen:
-            raise self.error(f"{key!r} {value!r} is already used at {seen[value]}; give every row its own")
-        seen[value] = self.where
-        return value
+        if id_ in seen:
+            raise id_taken(self.where, id_, seen[id_])
+        seen[id_] = self.where
 
     def get(self, key: str, default: Any = _REQUIRED) -> Any:
         """The raw value of a field; null counts as missing.
@@ -104,13 +176,25 @@ class Row:
         return value
 
 
-def read_rows(path: str | Path) -> Iterator[Row]:
+def id_taken(where: str, id_: str, first: str) -> DatasetError:
+    """The error about a row whose id an earlier one has."""
+    return DatasetError(f"{where}: id {id_!r} is already used at {first}; give every row its own")
+
+
+def read_rows(path: str | Path, skipped: SkippedRows | None = None) -> Iterator[Row]:
     """Read the rows of a JSON lines file.
 
+    Args:
+        path: The file.
+        skipped: Counts the malformed rows that are left out; None if there must be none.
+
     Raises:
-        DatasetError: If the file cannot be read, is not UTF-8, or a line is not a JSON object.
+        DatasetError: If the file cannot be read, or a line is not UTF-8 or not a JSON object.
     """
-    return (parse_row(line) for line in read_lines(path) if line.data.strip())
+    skipped = SkippedRows() if skipped is None else skipped
+    for line in read_lines(path):
+        if line.data.strip() and (row := skipped.read(parse_row, line)) is not None:
+            yield row
 
 
 def parse_row(line: Line) -> Row:
@@ -119,10 +203,7 @@ def parse_row(line: Line) -> Row:
     Raises:
         DatasetError: If it is not UTF-8, or not a JSON object.
     """
-    fields = parse_json(line.data, line.path, line.number)
-    if not isinstance(fields, dict):
-        raise DatasetError(f"{line.where}: must be a JSON object {{…}}, got {describe_value(fields)}")
-    return Row(line.where, fields)
+    return Row.of(line.where, parse_json(line.data, line.path, line.number))
 
 
 def parse_json(data: bytes, path: str | Path, line: int = 1) -> Any:

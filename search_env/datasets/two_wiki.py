@@ -13,7 +13,7 @@ from typing import Any
 
 from search_env.datasets.decomposition import read_triples
 from search_env.datasets.published import Example, HubCopy, PublishedSet, Sentences, json_list
-from search_env.datasets.rows import Row, read_rows
+from search_env.datasets.rows import Row, SkippedRows, read_rows
 from search_env.types import Question
 
 __all__ = ["TWO_WIKI"]
@@ -22,24 +22,34 @@ _ALIASES = "id_aliases.json"
 _NESTED = ("context", "supporting_facts", "evidences")
 
 
-def _read_file(path: Path) -> Iterator[Row]:
-    aliases = _read_aliases(path.with_name(_ALIASES))
-    for row in json_list(path):
-        yield Row(row.where, {**row.fields, "aliases": aliases.get(row.fields.get("answer_id") or "", ())})
+def _read_file(path: Path, skipped: SkippedRows) -> Iterator[Row]:
+    aliases = _read_aliases(path.with_name(_ALIASES), skipped)
+
+    def with_aliases(row: Row) -> Row:
+        return Row(row.where, {**row.fields, "aliases": aliases.get(row.text("answer_id", ""), ())})
+
+    for row in json_list(path, skipped):
+        if (made := skipped.read(with_aliases, row)) is not None:
+            yield made
 
 
-def _read_aliases(path: Path) -> dict[str, tuple[str, ...]]:
+def _read_aliases(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
     """Wikidata's id of an answer -> its other names and demonyms."""
     if not path.is_file():
         return {}
-    return {row.text("Q_id"): row.texts("aliases", ()) + row.texts("demonyms", ()) for row in read_rows(path)}
+    named = (skipped.read(_names, row) for row in read_rows(path, skipped))
+    return dict(entry for entry in named if entry is not None)
 
 
-def _read_row(row: Row, seen: dict[str, str]) -> Example:
+def _names(row: Row) -> tuple[str, tuple[str, ...]]:
+    return row.text("Q_id"), row.texts("aliases", ()) + row.texts("demonyms", ())
+
+
+def _read_row(row: Row) -> Example:
     decomposition = read_triples(row, "evidences")
     gold_titles = Sentences.gold_titles(row)
     question = Question(
-        id=row.unique_id("_id", seen),
+        id=row.text("_id"),
         text=row.text("question"),
         answers=tuple(dict.fromkeys((row.text("answer"), *row.texts("aliases", ())))),
         kind=row.text("type", ""),

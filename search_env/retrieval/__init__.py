@@ -10,12 +10,11 @@ those here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from search_env.errors import ConfigError, unknown_name
+from search_env.plugins import RETRIEVERS, load_plugin, plugins
 from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.types import Document
 
@@ -45,7 +44,6 @@ _BUILT_IN = {
     "replay": "search_env.retrieval.cassette:ReplaySettings",
     "resilient": "search_env.retrieval.resilience:ResilientSettings",
 }
-_GROUP = "search_env.retrievers"
 
 
 class RetrieverSettings(Protocol):
@@ -60,10 +58,9 @@ class RetrieverSettings(Protocol):
         ...
 
 
-@cache
 def retriever_names() -> Mapping[str, str]:
     """Every name there is, those of installed packages included, with the place of its settings."""
-    installed = {point.name: point.value for point in entry_points(group=_GROUP)}
+    installed = {name: point.value for name, point in plugins(RETRIEVERS).items()}
     return dict(sorted({**installed, **_BUILT_IN}.items()))
 
 
@@ -73,6 +70,7 @@ def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
     Raises:
         ConfigError: If there is no such retriever, or a setting is wrong.
         MissingDependencyError: If the package it needs is not installed.
+        PluginError: If it is of another package, and that is broken.
     """
     from pydantic import ValidationError  # here: `import search_env` stays fast
 
@@ -82,8 +80,11 @@ def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
         raise ConfigError(f"a retriever is a name or a mapping with the key 'name', got {spec!r}. For example: bm25.")
     if name not in retriever_names():
         raise ConfigError(unknown_name("retriever", name, retriever_names()))
-    module, _, attribute = retriever_names()[name].partition(":")
-    kind = getattr(import_module(module), attribute)
+    if name in _BUILT_IN:
+        module, _, attribute = _BUILT_IN[name].partition(":")
+        kind = getattr(import_module(module), attribute)
+    else:
+        kind = load_plugin(RETRIEVERS, name)
     try:
         made: RetrieverSettings = kind(**settings)
     except ValidationError as error:

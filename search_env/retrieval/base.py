@@ -94,10 +94,10 @@ class InMemoryRetriever:
         ['Oslo']
     """
 
-    fingerprint = "in-memory"
-
     def __init__(self, documents: Iterable[Document]) -> None:
-        self._documents = [(document, _words(f"{document.title} {document.text}")) for document in documents]
+        in_order = sorted(documents, key=lambda document: document.id)
+        self._documents = [(document, _words(f"{document.title} {document.text}")) for document in in_order]
+        self.fingerprint = f"in-memory-{digest_documents('', in_order)}"
 
     def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
         """Run a batch of queries; see `Retriever.search`."""

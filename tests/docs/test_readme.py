@@ -1,5 +1,6 @@
 """The README's examples run as they stand."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -14,10 +15,10 @@ def test_a_readme_example_runs(code, capsys):
     exec(compile(code, "README.md", "exec"), {})
 
 
-def test_the_agent_of_the_readme_is_fifteen_lines_at_most_and_scores():
-    code = next(example for example in EXAMPLES if "first_hit" in example)
-    function = code[code.index("def first_hit") :].split("\n\n")[0]
-    assert len(function.splitlines()) <= 15
-    namespace = {}
-    exec(compile(code, "README.md", "exec"), namespace)
-    assert namespace["score"](namespace["transcripts"]).search_rate == 1.0
+def test_the_agent_of_the_readme_is_fifteen_lines_at_most_and_is_scored(capsys):
+    code = next(example for example in EXAMPLES if "class FirstHit" in example)
+    agent = code[code.index("class FirstHit") :].split("\n\n\n")[0]
+    assert len(agent.splitlines()) <= 15
+    exec(compile(code, "README.md", "exec"), {})
+    found = ast.literal_eval(capsys.readouterr().out)
+    assert (found["method"], found["n"], found["search_rate"], found["format_rate"]) == ("first-hit", 50, 1.0, 1.0)

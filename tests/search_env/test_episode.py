@@ -202,6 +202,7 @@ def test_the_opening_says_how_to_run_the_episode_but_not_the_answer():
     info = state.opening_info()
     assert info == {
         "question_id": "q",
+        "question": "Which city?",
         "kind": "bridge",
         "hops": 2.0,
         "stop": ["<end_of_query>", "</answer>"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
@@ -15,7 +15,17 @@ from search_agents.config.load import dotted_keys
 from search_agents.config.recipes import read_retriever
 from search_env.errors import ConfigError
 
-__all__ = ["RETRIEVER_HELP", "Parser", "add_settings", "no_settings", "overrides", "retriever_spec", "settings_help"]
+__all__ = [
+    "RETRIEVER_HELP",
+    "Parser",
+    "add_settings",
+    "add_skip_malformed",
+    "no_settings",
+    "overrides",
+    "retriever_spec",
+    "settings_help",
+    "whole_number",
+]
 
 RETRIEVER_HELP = "what searches: a name, '{name: NAME, …}' with its settings, or a YAML file of these"
 
@@ -72,6 +82,33 @@ def retriever_spec(text: str) -> str | dict[str, Any]:
     except yaml.YAMLError:
         raise ConfigError(f"{text!r} is not a mapping. Write for example '{{name: bm25, index: FOLDER}}'.") from None
     return spec
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, not less than `least`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
+        return int(text)
+
+    return read
+
+
+def add_skip_malformed(parser: Parser, where: str = "") -> None:
+    """Add ``--skip-malformed N``, the cap of `search_env.datasets.SkippedRows`.
+
+    Args:
+        parser: What to add it to.
+        where: What it holds for, where that is not plain.
+    """
+    parser.add_argument(
+        "--skip-malformed",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help=f"leave out at most N malformed rows{where} and tell which [%(default)s]",
+    )
 
 
 def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:

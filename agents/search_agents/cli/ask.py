@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides
+from search_agents.cli.evaluation_config import load_over_protocol
 from search_agents.cli.terminal import write
-from search_agents.config import EvalConfig, load_config
 from search_env.errors import ConfigError
 from search_env.render import visible
 
@@ -53,21 +53,18 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Ask one question."""
     from search_agents.evaluation.environments import check_env_section
     from search_agents.learning.start import limit_threads
-    from search_agents.models import PROTOCOL_FILE, find_model, read_protocol
     from search_env.datasets import read_corpus
 
     if not arguments.question.strip():
         raise ConfigError('the question is empty. Write it in quotes: search-env ask "Who …?" --corpus my.jsonl')
-    given = overrides(arguments, settings)
-    model = find_model(load_config(EvalConfig, (), given).model.path)
-    config = load_config(EvalConfig, (), given, base=read_protocol(model), base_source=f"{model}/{PROTOCOL_FILE}")
+    config = load_over_protocol((), overrides(arguments, settings))
     check_env_section(config.env)
     documents = read_corpus(arguments.corpus) if arguments.corpus else ()
 
     limit_threads(config.run.threads)
     from search_agents.evaluation.asking import ask
 
-    reply = ask(arguments.question, documents, config, model=model, temperature=arguments.temperature)
+    reply = ask(arguments.question, documents, config, temperature=arguments.temperature)
     write(json.dumps(reply.to_dict(), indent=2, ensure_ascii=False) if arguments.json else _told(reply))
     return 0
 

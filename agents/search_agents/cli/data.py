@@ -10,12 +10,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from search_agents.cli.arguments import Parser, no_settings, retriever_spec
+from search_agents.cli.arguments import Parser, add_skip_malformed, no_settings, retriever_spec
 from search_agents.cli.terminal import write
 from search_env.errors import ConfigError
 
 if TYPE_CHECKING:
-    from search_env.datasets import Dataset
+    from search_env.datasets import Dataset, SkippedRows
 
 __all__ = ["parser", "run"]
 
@@ -46,10 +46,15 @@ class _Set(NamedTuple):
         default = "test" if name.partition(":")[0] == "fictional-wiki" else "dev"
         return cls(name if data else where, where if data else None, split or default)
 
-    def load(self) -> Dataset:
+    def load(self, skip_malformed: int) -> tuple[Dataset, SkippedRows]:
+        """Read the set and tell the malformed rows that were left out."""
         from search_env import datasets
 
-        return datasets.load(self.name, split=self.split, data=self.data)
+        skipped = datasets.SkippedRows(skip_malformed)
+        dataset = datasets.load(self.name, split=self.split, data=self.data, skipped=skipped)
+        if skipped.count:
+            write(f"{self.name}:{self.split}: {skipped}")
+        return dataset, skipped
 
 
 def parser(verb: str, purpose: str) -> Parser:
@@ -75,6 +80,7 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument("--top-k", type=int, default=5, help="documents of a search, for info [%(default)s]")
     made.add_argument("--passages", type=int, metavar="N", help="pages to generate, 10 to 5,110,476")
     made.add_argument("--index", action="store_true", help="generate: also index them, into the folder's index/")
+    add_skip_malformed(made, " of each SET or --source")
     made.add_argument("--curriculum", metavar="NAME", help="file, or name of a shipped one, for stage-sets")
     made.add_argument("--source", action="append", default=[], metavar="NAME=FILE", help="labelled questions")
     made.add_argument("--scale", type=float, default=1.0, help="factor on the curriculum's numbers [%(default)s]")
@@ -113,15 +119,9 @@ def _info(arguments: argparse.Namespace) -> None:
 
     found = []
     for given in arguments.sets:
-        env = SearchQAVectorEnv(
-            64,
-            dataset=given.name,
-            data=given.data,
-            split=given.split,
-            retriever=arguments.retriever,
-            top_k=arguments.top_k,
-        )
-        found.append(set_statistics(env))
+        dataset, skipped = given.load(arguments.skip_malformed)
+        env = SearchQAVectorEnv(64, dataset=dataset, retriever=arguments.retriever, top_k=arguments.top_k)
+        found.append({**set_statistics(env), "malformed_rows": skipped.count})
     write(statistics_table(found))
     _keep(arguments.out, found)
 
@@ -129,14 +129,21 @@ def _info(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from search_env.datasets.overlap import find_overlap
 
-    read = [(given, given.load()) for given in arguments.sets]
+    read = []
     report: dict[str, list[dict[str, object]]] = {"sets": [], "overlaps": []}
-    for given, dataset in read:
+    for given in arguments.sets:
+        dataset, skipped = given.load(arguments.skip_malformed)
+        read.append((given, dataset))
         questions, documents = len(dataset.questions), len(dataset.documents)
-        write(f"{given.name}:{given.split}: {questions:,} questions, {documents:,} passages, {dataset.fingerprint}")
+        rows = "row" if skipped.count == 1 else "rows"
+        write(
+            f"{given.name}:{given.split}: {questions:,} questions, {documents:,} passages, "
+            f"{skipped.count:,} malformed {rows} left out, {dataset.fingerprint}"
+        )
         report["sets"].append(
             {"set": given.name, "split": given.split, "questions": questions, "passages": documents,
-             "fingerprint": dataset.fingerprint}
+             "malformed_rows": skipped.count, "fingerprint": dataset.fingerprint,
+             "corpus_fingerprint": dataset.corpus_fingerprint}
         )  # fmt: skip
     for (one, first), (other, second) in combinations(read, 2):
         overlaps = find_overlap(first.questions, second.questions)
@@ -159,7 +166,7 @@ def _pull(arguments: argparse.Namespace) -> None:
     for given in arguments.sets:
         if given.name not in published:
             raise ConfigError(unknown_name("published set", given.name, published))
-        dataset = published[given.name].load(given.split, given.data or published[given.name].hub.id)
+        dataset, _ = given._replace(data=given.data or published[given.name].hub.id).load(arguments.skip_malformed)
         write_folder(arguments.out, given.split, dataset.questions, dataset.documents)
         write(f"{arguments.out}: {len(dataset.questions):,} questions, {len(dataset.documents):,} passages")
 
@@ -169,7 +176,8 @@ def _index(arguments: argparse.Namespace) -> None:
     from search_env.retrieval.base import require_documents
     from search_env.retrieval.bm25_folder import build_folder
 
-    documents = {document.id: document for given in arguments.sets for document in given.load().documents}
+    sets = [given.load(arguments.skip_malformed)[0] for given in arguments.sets]
+    documents = {document.id: document for dataset in sets for document in dataset.documents}
     require_documents(tuple(documents.values()))
     with tempfile.TemporaryDirectory() as scratch:
         corpus = Path(scratch) / "corpus.jsonl"
@@ -202,13 +210,17 @@ def _stage_sets(arguments: argparse.Namespace) -> None:
     from search_agents.config.recipes import find_recipe
     from search_agents.curriculum import build_stage_sets, read_curriculum
     from search_agents.curriculum.stage_sets import read_labelled, write_stage_sets
+    from search_env.datasets import SkippedRows
 
     sources = {}
     for given in arguments.source:
         name, equals, path = given.partition("=")
         if not equals:
             raise ConfigError(f"--source takes NAME=FILE, for example hotpotqa=labels.jsonl, got {given!r}")
-        sources[name] = read_labelled(path)
+        skipped = SkippedRows(arguments.skip_malformed)
+        sources[name] = read_labelled(path, skipped)
+        if skipped.count:
+            write(f"{name}: {skipped}")
     curriculum = read_curriculum(find_recipe(arguments.curriculum, "curricula"))
     sets = build_stage_sets(curriculum, sources, scale=arguments.scale, seed=arguments.seed)
     write_stage_sets(sets, arguments.out)

@@ -42,20 +42,19 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Label the questions."""
     from search_agents.learning.start import limit_threads
 
-    config, model = read_config(arguments, settings)
+    config = read_config(arguments, settings)
     limit_threads(config.run.threads)
 
     from rich.progress import Progress
 
     from search_agents.curriculum import label_difficulty
-    from search_agents.engines.transformers import TransformersEngine
+    from search_agents.engines.build import make_engine
     from search_agents.evaluation.evaluate import HeldOut
     from search_agents.learning.start import quiet_libraries
 
     quiet_libraries()
     held_out = HeldOut(config)
-    engine = TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
-    setting = held_out.setting(engine, temperature=config.evaluation.temperatures[0])
+    setting = held_out.setting(make_engine(config.model), temperature=config.evaluation.temperatures[0])
     with Progress(*Progress.get_default_columns(), disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("questions", total=len(held_out.questions))
         labels = label_difficulty(

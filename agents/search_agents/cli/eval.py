@@ -42,9 +42,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Evaluate."""
     from search_agents.evaluation.evaluation_folder import EvaluationFolder
     from search_agents.learning.start import limit_threads
+    from search_agents.methods import method_name
 
-    config, _ = read_config(arguments, settings)
-    out: Path = arguments.out or Path("outputs") / f"eval-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    config = read_config(arguments, settings)
+    out: Path = arguments.out or Path("outputs") / f"eval-{method_name(config.method)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         begun = f", or go on with the evaluation in it: search-env resume {out}" if EvaluationFolder.is_at(out) else ""
         raise RunError(f"{out} exists and is not empty. Give another folder with --out{begun}.")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides
-from search_agents.config import EvalConfig, find_recipe, load_config
-from search_env.errors import ConfigError, unknown_name
+from search_agents.config import EvalConfig, Override, find_recipe, load_config
 
-__all__ = ["add_evaluation_settings", "read_config"]
+__all__ = ["add_evaluation_settings", "load_over_protocol", "read_config"]
 
 
 def add_evaluation_settings(parser: Parser) -> None:
@@ -28,22 +28,32 @@ def add_evaluation_settings(parser: Parser) -> None:
     )
 
 
-def read_config(arguments: argparse.Namespace, settings: Sequence[str]) -> tuple[EvalConfig, str]:
-    """The config of an evaluation: the model's own protocol, then recipes, then flags; and what the model resolves to.
+def read_config(arguments: argparse.Namespace, settings: Sequence[str]) -> EvalConfig:
+    """The config of an evaluation: the model's own protocol, then recipes, then flags, all of it checked.
 
     Raises:
         ConfigError: If a setting is wrong.
         ModelError: If there is no such model.
     """
     from search_agents.evaluation.environments import check_env_section
-    from search_agents.methods import METHODS
-    from search_agents.models import PROTOCOL_FILE, find_model, read_protocol
+    from search_agents.methods import check_method
 
-    files = [find_recipe(given, "eval") for given in arguments.config]
-    given = overrides(arguments, settings)
-    model = find_model(load_config(EvalConfig, files, given).model.path)
-    config = load_config(EvalConfig, files, given, base=read_protocol(model), base_source=f"{model}/{PROTOCOL_FILE}")
+    config = load_over_protocol(
+        [find_recipe(given, "eval") for given in arguments.config], overrides(arguments, settings)
+    )
     check_env_section(config.env)
-    if config.method not in METHODS:
-        raise ConfigError(unknown_name("method", config.method, METHODS))
-    return config, model
+    check_method(config.method)
+    return config
+
+
+def load_over_protocol(files: Sequence[Path], given: Sequence[Override]) -> EvalConfig:
+    """Recipes and flags over the protocol of the model that they name.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        ModelError: If there is no such model.
+    """
+    from search_agents.models import read_protocol
+
+    protocol, source = read_protocol(load_config(EvalConfig, files, given).model)
+    return load_config(EvalConfig, files, given, base=protocol, base_source=source)

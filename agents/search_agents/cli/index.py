@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search_agents.cli.arguments import Parser, no_settings
+from search_agents.cli.arguments import Parser, add_skip_malformed, no_settings, whole_number
 from search_agents.cli.terminal import write
 from search_env.datasets.corpora import SkippedRows
 from search_env.errors import ConfigError
@@ -49,20 +49,16 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument("action", choices=("build",), help="build: index a corpus")
     made.add_argument("--retriever", choices=_ENGINES, default=_ENGINES[0], help="what will search it [%(default)s]")
     made.add_argument("--corpus", type=Path, required=True, metavar="FILE", help="documents; see the formats below")
-    made.add_argument(
-        "--skip-malformed",
-        type=_count(0),
-        default=0,
-        metavar="N",
-        help="leave out at most N malformed rows and tell which [%(default)s]",
-    )
+    add_skip_malformed(made)
     made.add_argument("--out", type=Path, metavar="FOLDER", help="folder for the index of bm25, new or empty")
     server = made.add_argument_group("search servers")
     for name, text in _SETTINGS.items():
         flag = f"--{name.replace('_', '-')}"
         server.add_argument(flag, dest=name, metavar=flag[2:].upper(), help=text)
-    server.add_argument("--shards", type=_count(1), default=1, help="primary shards, one for 10 to 50 GB [%(default)s]")
-    server.add_argument("--replicas", type=_count(0), default=0, help="copies of each shard [%(default)s]")
+    server.add_argument(
+        "--shards", type=whole_number(1), default=1, help="primary shards, one for 10 to 50 GB [%(default)s]"
+    )
+    server.add_argument("--replicas", type=whole_number(0), default=0, help="copies of each shard [%(default)s]")
     server.add_argument("--delete-old", action="store_true", help="delete what was behind the alias before")
     return made
 
@@ -124,12 +120,3 @@ def _server(arguments: argparse.Namespace) -> ElasticsearchSettings:
             " ".join([*(f"--{key}".replace("_", "-") for key in detail["loc"]), detail["msg"]]) for detail in details
         ]
         raise ConfigError("; ".join(problems)) from None
-
-
-def _count(least: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of {least} or more")
-        return int(text)
-
-    return count

@@ -53,9 +53,11 @@ def _dialects() -> Iterable[str]:
 
 
 def _rewards() -> Iterable[str]:
+    from search_env.plugins import REWARDS as PLUGINS
+    from search_env.plugins import working_plugins
     from search_env.rewards import REWARDS
 
-    return REWARDS
+    return [*REWARDS, *working_plugins(PLUGINS, taken=REWARDS)]
 
 
 def _reward_parts() -> Iterable[str]:
@@ -66,14 +68,17 @@ def _reward_parts() -> Iterable[str]:
 
 def _datasets() -> Iterable[str]:
     from search_env.datasets import DATASETS
+    from search_env.plugins import DATASETS as PLUGINS
+    from search_env.plugins import working_plugins
 
-    return DATASETS
+    return [*DATASETS, *working_plugins(PLUGINS, taken=DATASETS)]
 
 
 def _methods() -> Iterable[str]:
-    from search_agents.methods import METHODS
+    from search_agents.methods import BUILT_IN
+    from search_env.plugins import AGENTS, working_plugins
 
-    return METHODS
+    return [*BUILT_IN, *working_plugins(AGENTS, taken=BUILT_IN)]
 
 
 def _retrievers() -> Iterable[str]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search_agents.cli.arguments import Parser, no_settings
+from search_agents.cli.arguments import RETRIEVER_HELP, Parser, no_settings, retriever_spec
 from search_agents.cli.terminal import write
 from search_env.dialects.base import PromptStyle
 from search_env.render import end_spans, plain, visible
@@ -44,6 +44,8 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument("--question", metavar="ID", help="id of a question, or its number from 0 [drawn by --seed]")
     made.add_argument("--seed", type=int, default=0, help="which question is drawn [%(default)s]")
     made.add_argument("--dialect", default="r1-searcher", help="protocol of tags [%(default)s]")
+    made.add_argument("--retriever", default="bm25", metavar="SPEC", help=f"{RETRIEVER_HELP} [%(default)s]")
+    made.add_argument("--reward", default="stage2", metavar="NAME", help="reward of the episode [%(default)s]")
     made.add_argument("--top-k", type=int, default=3, metavar="N", help="documents of one search [%(default)s]")
     return made
 
@@ -55,8 +57,14 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.environments import make_env
     from search_env.dialects import get_dialect
 
-    section = EnvSection(id=arguments.env, data=arguments.data, dialect=arguments.dialect, top_k=arguments.top_k)
-    env = make_env(section, split=arguments.split)
+    section = EnvSection(
+        id=arguments.env,
+        data=arguments.data,
+        retriever=retriever_spec(arguments.retriever),
+        dialect=arguments.dialect,
+        top_k=arguments.top_k,
+    )
+    env = make_env(section, split=arguments.split, reward=arguments.reward)
     dialect = get_dialect(section.dialect)
     asked = arguments.question
     if asked is not None:

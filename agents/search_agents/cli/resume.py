@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search_agents.cli.arguments import Parser, add_settings, overrides
+from search_agents.cli.evaluation_config import load_over_protocol
 from search_agents.cli.terminal import write
 from search_agents.config import EvalConfig, Override, SampleConfig, SFTConfig, find_recipe, load_config
 from search_agents.learning.progress import DISPLAYS
@@ -73,13 +74,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
 def _resume_evaluation(folder: EvaluationFolder, recipes: Sequence[str], given: Sequence[Override]) -> int:
     from search_agents.learning.start import limit_threads
-    from search_agents.models import find_model, read_protocol
 
     config = folder.config()
     if given or recipes:
         files = [find_recipe(name, "eval") for name in recipes]
-        base = read_protocol(find_model(config.model.path)) if files else config.model_dump(mode="json")
-        named = load_config(EvalConfig, files, given, base=base)
+        base = config.model_dump(mode="json")
+        named = load_over_protocol(files, given) if files else load_config(EvalConfig, (), given, base=base)
         folder.require_same({"config": named.model_dump(mode="json")}, "the command line")
 
     limit_threads(config.run.threads)
@@ -91,15 +91,14 @@ def _resume_evaluation(folder: EvaluationFolder, recipes: Sequence[str], given: 
 
 
 def _resume_sampling(folder: TrajectoryFolder, arguments: argparse.Namespace, given: Sequence[Override]) -> int:
+    from search_agents.cli.sample import load_over_protocol
     from search_agents.learning.start import limit_threads
-    from search_agents.models import find_model, read_protocol
 
     config = folder.config()
     if given or arguments.config:
         files = [find_recipe(name, "sample") for name in arguments.config]
-        protocol = read_protocol(find_model(config.model.path))
-        base = {key: protocol[key] for key in ("env", "rollout")} if files else config.model_dump(mode="json")
-        named = load_config(SampleConfig, files, given, base=base)
+        base = config.model_dump(mode="json")
+        named = load_over_protocol(files, given) if files else load_config(SampleConfig, (), given, base=base)
         folder.require_same({"config": named.model_dump(mode="json")}, "the command line")
 
     limit_threads(config.run.threads)

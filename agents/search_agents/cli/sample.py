@@ -15,11 +15,11 @@ from pathlib import Path
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides, settings_help
 from search_agents.cli.terminal import write
-from search_agents.config import SampleConfig, find_recipe, load_config
+from search_agents.config import Override, SampleConfig, find_recipe, load_config
 from search_agents.learning.progress import DISPLAYS
 from search_env.errors import RunError
 
-__all__ = ["parser", "run"]
+__all__ = ["load_over_protocol", "parser", "run"]
 
 
 def parser(verb: str, purpose: str) -> Parser:
@@ -60,13 +60,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.environments import check_env_section
     from search_agents.learning.start import limit_threads
     from search_agents.learning.trajectories import TrajectoryFolder
-    from search_agents.models import PROTOCOL_FILE, find_model, read_protocol
 
-    files = [find_recipe(given, "sample") for given in arguments.config]
-    given = overrides(arguments, settings)
-    model = find_model(load_config(SampleConfig, files, given).model.path)
-    protocol = {key: value for key, value in read_protocol(model).items() if key in ("env", "rollout")}
-    config = load_config(SampleConfig, files, given, base=protocol, base_source=f"{model}/{PROTOCOL_FILE}")
+    config = load_over_protocol(
+        [find_recipe(given, "sample") for given in arguments.config], overrides(arguments, settings)
+    )
     check_env_section(config.env)
     if arguments.dry_run:
         write(json.dumps(config.model_dump(mode="json"), indent=2))
@@ -82,3 +79,17 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     write(sample(config, out=out, display=arguments.display))
     write(str(out))
     return 0
+
+
+def load_over_protocol(files: Sequence[Path], given: Sequence[Override]) -> SampleConfig:
+    """Recipes and flags over the protocol of the model that they name.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        ModelError: If there is no such model.
+    """
+    from search_agents.models import read_protocol
+
+    protocol, source = read_protocol(load_config(SampleConfig, files, given).model)
+    base = {key: value for key, value in protocol.items() if key in ("env", "rollout")}
+    return load_config(SampleConfig, files, given, base=base, base_source=source)

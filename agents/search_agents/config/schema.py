@@ -26,6 +26,7 @@ from search_agents.config.recipes import read_retriever
 
 __all__ = [
     "AgentConfig",
+    "ComparisonConfig",
     "EnvSection",
     "EvalConfig",
     "EvaluationSection",
@@ -34,6 +35,7 @@ __all__ = [
     "LearnerSection",
     "ModelSection",
     "OptimizerSection",
+    "QuestionSet",
     "RolloutSection",
     "RunSection",
     "SFTConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "SampleConfig",
     "SamplingSection",
     "Section",
+    "ServerSection",
     "StageSection",
     "TrainConfig",
     "TrainRunSection",
@@ -92,13 +95,36 @@ class EnvSection(Section):
     """Characters that one episode may have, the documents' included."""
 
 
+class ServerSection(Section):
+    """A server that speaks OpenAI's API."""
+
+    url: str
+    """Base URL of its API, for example http://127.0.0.1:8000/v1."""
+    api: Literal["chat", "completions"] = "chat"
+    """`chat` takes system and user words, `completions` plain text."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; null sends none."""
+    continues: bool = False
+    """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can."""
+    scores: bool = False
+    """Whether the completions API tells the log-probabilities of a given text (`echo`), as vLLM's does."""
+    concurrency: PositiveInt = 16
+    """Requests on their way at the same time."""
+    timeout: PositiveFloat = 120.0
+    """Seconds that one request may take."""
+    retries: NonNegativeInt = 5
+    """Times that a request is repeated after it failed, later each time."""
+
+
 class ModelSection(Section):
     """The language model."""
 
     path: str = "tiny"
-    """`tiny` (shipped with the package), a model folder, a run folder, or a hub id."""
+    """`tiny` (shipped with the package), a model folder, a run folder, or a hub id; its name there if on a server."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights, and of the computation when sampling."""
+    server: ServerSection | None = None
+    """The server that runs the model, for evaluation; null loads it here."""
 
 
 class RolloutSection(Section):
@@ -272,6 +298,12 @@ class TrainConfig(AgentConfig):
     run: TrainRunSection = TrainRunSection()
 
     @model_validator(mode="after")
+    def _model_is_here(self) -> TrainConfig:
+        if self.model.server is not None:
+            raise ValueError("a model that is trained is loaded here: remove model.server")
+        return self
+
+    @model_validator(mode="after")
     def _stage_names_differ(self) -> TrainConfig:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
@@ -287,10 +319,48 @@ class TrainConfig(AgentConfig):
 class EvalConfig(AgentConfig):
     """Everything that decides an evaluation."""
 
-    method: str = "r1-searcher"
-    """Method of the table; `search-env list methods` names them."""
+    method: str | dict[str, Any] = "r1-searcher"
+    """Method of the table: a name, or {name: NAME, …} with its options; `search-env list methods` names them."""
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection = RunSection()
+
+
+class QuestionSet(Section):
+    """One set of questions of a comparison."""
+
+    id: str = "SearchQA-FictionalWiki-v0"
+    """Registered id of the environment."""
+    data: str | None = None
+    """Its data; see `EnvSection.data`."""
+    split: str | None = None
+    """Split that holds the questions; null takes that of the evaluation."""
+
+
+class ComparisonConfig(Section):
+    """Everything that decides a comparison of methods: all of them under one setting, set by set."""
+
+    methods: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)] = ("standard-rag", "r1-searcher")
+    """The methods, each as in `EvalConfig.method`."""
+    sets: Annotated[tuple[QuestionSet, ...], Field(min_length=1)] = (QuestionSet(),)
+    """The sets of questions."""
+    env: EnvSection = EnvSection()
+    """The environment of all sets; its id and data are the set's."""
+    model: ModelSection = ModelSection()
+    rollout: RolloutSection = RolloutSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    run: RunSection = RunSection()
+
+    def of(self, method: str | dict[str, Any], asked: QuestionSet) -> EvalConfig:
+        """The config of one evaluation."""
+        evaluation = self.evaluation.model_copy(update={"split": asked.split} if asked.split else {})
+        return EvalConfig(
+            method=method,
+            env=self.env.model_copy(update={"id": asked.id, "data": asked.data}),
+            model=self.model,
+            rollout=self.rollout,
+            evaluation=evaluation,
+            run=self.run,
+        )
 
 
 class SamplingSection(Section):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search_agents.methods import Setting, make_method
+from search_agents.methods import MethodSpec, Setting, make_method
 from search_agents.rollout import derive_seed
 from search_env import metrics
 from search_env.datasets.jsonl import question_fields
@@ -52,7 +52,7 @@ def label_difficulty(
     questions: Sequence[Question],
     out: Path,
     *,
-    method: str = "r1-searcher",
+    method: MethodSpec = "r1-searcher",
     metric: str = "cem",
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[DifficultyLabel]:
@@ -98,7 +98,7 @@ def label_difficulty(
 
 
 def _attempts(
-    setting: Setting, questions: Sequence[Question], method: str, metric: str
+    setting: Setting, questions: Sequence[Question], method: MethodSpec, metric: str
 ) -> Iterator[tuple[int, list[str]]]:
     """Ask what is not yet answered right, again and again; yields each attempt with the ids of those it got right."""
     left = list(questions)

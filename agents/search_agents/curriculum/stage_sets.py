@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from search_env.datasets.jsonl import read_questions, write_folder
+from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError, unknown_name
 from search_env.types import Question
 
@@ -95,17 +96,21 @@ def write_stage_sets(sets: Mapping[str, Sequence[Question]], out: Path) -> None:
         write_folder(out, stage, questions, ())
 
 
-def read_labelled(path: str | Path) -> tuple[Question, ...]:
+def read_labelled(path: str | Path, skipped: SkippedRows | None = None) -> tuple[Question, ...]:
     """Read questions that bear one of `LEVELS`.
+
+    Args:
+        path: The file, as `search_env.datasets.read_questions` reads it.
+        skipped: Counts the malformed rows that are left out; None if there must be none.
 
     Raises:
         DatasetError: If a row is malformed or has no such level.
     """
-    questions = read_questions(path)
-    for number, question in enumerate(questions, start=1):
+    questions = read_questions(path, skipped)
+    for question in questions:
         if question.level not in LEVELS:
             raise DatasetError(
-                f"{path}: question {number} has the level {question.level!r}, expected {', '.join(LEVELS)}; "
+                f"{path}: question {question.id!r} has the level {question.level!r}, expected {', '.join(LEVELS)}; "
                 "label the questions with `search-env difficulty`"
             )
     return questions

@@ -1,10 +1,36 @@
-"""Engines: what turns token ids into more token ids.
+"""Engines: language models, here or on a server.
 
 Only the vocabulary is imported here; `search_agents.engines.transformers` brings torch.
 """
 
 from __future__ import annotations
 
-from search_agents.engines.base import Engine, FinishReason, GenerationSession, SampledSegment, SamplingParams
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    Engine,
+    FinishReason,
+    GenerationRequest,
+    GenerationSession,
+    NoEngine,
+    SampledSegment,
+    SamplingParams,
+    ScoredText,
+    ScoringRequest,
+    TokenEngine,
+)
 
-__all__ = ["Engine", "FinishReason", "GenerationSession", "SampledSegment", "SamplingParams"]
+__all__ = [
+    "Capability",
+    "Completion",
+    "Engine",
+    "FinishReason",
+    "GenerationRequest",
+    "GenerationSession",
+    "NoEngine",
+    "SampledSegment",
+    "SamplingParams",
+    "ScoredText",
+    "ScoringRequest",
+    "TokenEngine",
+]

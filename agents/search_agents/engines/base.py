@@ -1,8 +1,10 @@
-"""What every engine is: token ids in, sampled token ids with their log-probs out.
+"""What every engine is: a language model that can be asked one thing or several.
 
-An engine never sees the environment and the environment never sees a token. Between
-them stands the runner, which encodes every text once; ids that a session has taken
-in are never decoded and encoded again, so what was sampled is what is trained on.
+Text in, text out is what all of them do (`Engine`). An engine whose tokens can be had
+too (`TokenEngine`) opens sessions: token ids in, sampled token ids with their log-probs
+out. It never sees the environment and the environment never sees a token. Between them
+stands the runner, which encodes every text once; ids that a session has taken in are
+never decoded and encoded again, so what was sampled is what is trained on.
 """
 
 from __future__ import annotations
@@ -12,10 +14,40 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from search_env.errors import ConfigError
+import numpy as np
+import numpy.typing as npt
+
+from search_env.errors import ConfigError, ModelError
 from search_env.types import Prompt
 
-__all__ = ["Engine", "FinishReason", "GenerationSession", "SampledSegment", "SamplingParams", "check_prompts"]
+__all__ = [
+    "Capability",
+    "Completion",
+    "Engine",
+    "FinishReason",
+    "GenerationRequest",
+    "GenerationSession",
+    "NoEngine",
+    "SampledSegment",
+    "SamplingParams",
+    "ScoredText",
+    "ScoringRequest",
+    "TokenEngine",
+    "check_prompts",
+]
+
+
+class Capability(StrEnum):
+    """What an engine can be asked for."""
+
+    GENERATE = "generate"
+    """Text after a prompt, up to a stop string."""
+    SCORE = "score"
+    """Log-probability of each token of a given text."""
+    NEXT_TOKEN = "next-token"
+    """The whole distribution of the next token; such an engine is a `TokenEngine`."""
+    SESSIONS = "sessions"
+    """Token ids in and out over several turns; such an engine is a `TokenEngine`."""
 
 
 class FinishReason(StrEnum):
@@ -67,6 +99,120 @@ class SampledSegment:
     finish: FinishReason
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One text to be written."""
+
+    prompt: Prompt
+    sampling: SamplingParams
+    seed: int = 0
+    """With prompt and sampling it decides what is sampled, whatever is asked beside it, up to rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What a model wrote after a prompt."""
+
+    text: str
+    """Cut right after the first stop string."""
+    finish: FinishReason
+    logprobs: tuple[float, ...] = ()
+    """Log-probability of each token, see `SampledSegment.logprobs`; empty if the engine does not tell."""
+    prompt_tokens: int = 0
+    """Tokens that the engine took in."""
+    tokens: int = 0
+    """Tokens that it sampled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringRequest:
+    """A text whose tokens are to be scored."""
+
+    context: str
+    """What the model has read before; it may be empty."""
+    text: str
+    """The text, at least one token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredText:
+    """How likely a model finds a text, token by token."""
+
+    tokens: tuple[str, ...]
+    """The pieces of the text; joined they are the text."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each token given the context and all tokens before it, natural logarithm."""
+    context_tokens: int = 0
+    """Tokens that the context took."""
+
+
+class Engine(Protocol):
+    """A language model, here or on a server."""
+
+    @property
+    def name(self) -> str:
+        """What the model is called in tables."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can be asked for."""
+        ...
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """Write a text for each request.
+
+        Args:
+            requests: They may differ in everything.
+            chat: Whether system and user words go through the model's chat template.
+            max_tokens: The most tokens of prompt and text together.
+
+        Returns:
+            One completion for each request, in that order; None where the prompt leaves no room for a token.
+
+        Raises:
+            EngineUnavailable: If a server failed for good.
+            ModelError: If `chat` is asked of a model without a chat template.
+        """
+        ...
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """Score texts; `Capability.SCORE`.
+
+        Raises:
+            EngineUnavailable: If a server failed for good.
+            ModelError: If a text is longer than the model's context, or the engine cannot score.
+        """
+        ...
+
+
+class NoEngine:
+    """Stands where a method asks no model anything; see `Engine`."""
+
+    name = "no model"
+    capabilities: frozenset[Capability] = frozenset()
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """There is nobody to ask.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("this method was made without a model, and asks one. Let it say so: needs = {GENERATE}.")
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """There is nobody to ask.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("this method was made without a model, and asks one. Let it say so: needs = {SCORE}.")
+
+
 class GenerationSession(Protocol):
     """A batch of rows, one an episode, that grow turn by turn and keep what was computed for them."""
 
@@ -86,13 +232,24 @@ class GenerationSession(Protocol):
         """Append observations: the model reads `token_ids[i]` next in row `rows[i]`."""
         ...
 
+    def next_logprobs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The distribution of the next token of rows that were extended since they were last asked.
+
+        Args:
+            rows: Indices of distinct rows.
+
+        Returns:
+            Log-probabilities, [rows, vocab_size], in the order of `rows`.
+        """
+        ...
+
     def room(self, row: int) -> int:
         """Number of tokens that row `row` can still take."""
         ...
 
 
-class Engine(Protocol):
-    """Generates for many episodes at once."""
+class TokenEngine(Engine, Protocol):
+    """An engine that opens sessions: it generates for many episodes at once, and its tokens can be had."""
 
     tokenizer: Any
     """The tokenizer of the model."""
@@ -131,7 +288,7 @@ class Engine(Protocol):
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], *, max_tokens: int, max_context: int) -> None:
-    """Refuse prompts that a session cannot hold; see `Engine.open`.
+    """Refuse prompts that a session cannot hold; see `TokenEngine.open`.
 
     Raises:
         ConfigError: Naming the first prompt that is empty or too long, or the budget that is too large.

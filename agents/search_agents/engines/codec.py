@@ -44,7 +44,7 @@ class TextCodec:
         self.may_end = lru_cache(maxsize=8)(self._may_end)
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
-        """Encode the opening of an episode; see `Engine.encode_prompt`."""
+        """Encode the opening of an episode; see `TokenEngine.encode_prompt`."""
         if not chat:
             text, start = prompt.text, self._start_ids()
         elif getattr(self.tokenizer, "chat_template", None):
@@ -61,6 +61,27 @@ class TextCodec:
         """Encode text of the environment; what looks like a special token is spelled out."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         return ids
+
+    def encode_context(self, text: str) -> list[int]:
+        """Encode what stands before a text that is scored; never empty, for the first token needs one before it."""
+        start = self._start_ids()
+        if not text and not start:
+            start = sorted(self.eos_ids)[:1]
+        return [*start, *self.encode_observation(text)]
+
+    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """The text of each token of a text; joined they are the text, whatever character is spread over two tokens."""
+        pieces: list[str] = []
+        pending: list[int] = []
+        for token_id in token_ids:
+            pending.append(token_id)
+            text = self.decode(pending)
+            cut = text.endswith("\ufffd")  # within a character: the token that completes it takes all of it
+            pieces.append("" if cut else text)
+            pending = pending if cut else []
+        if pending:
+            pieces[-1] = self.decode(pending)
+        return tuple(pieces)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode tokens that continue a text.

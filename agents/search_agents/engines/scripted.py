@@ -6,9 +6,23 @@ included, so that what is built on engines can be tried without a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, check_prompts
+import numpy as np
+import numpy.typing as npt
+
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    SampledSegment,
+    SamplingParams,
+    ScoredText,
+    ScoringRequest,
+    check_prompts,
+)
 from search_env.errors import ModelError
 from search_env.types import Prompt
 
@@ -41,9 +55,12 @@ class ScriptedEngine:
     """Says prepared segments, each with log-probability 0.
 
     Args:
-        scripts: By question, what the model says turn by turn. The question is looked for in the prompt; the longest
-            that is found counts, and ``""`` stands for all other questions. After its last segment, and for
-            questions without a script, a row samples the end of sequence at once.
+        scripts: By question, what the model says turn by turn, or call by call. The question is looked for in the
+            prompt; the longest that is found counts, and ``""`` stands for all other questions. After its last
+            segment, and for questions without a script, the end of sequence is sampled at once. A function of the
+            prompt's text takes the place of scripts where what is said depends on more; sessions cannot use it.
+        score: Log-probabilities of a text after a context, one for each word with the space before it; an engine
+            without it cannot score.
 
     Example:
         >>> engine = ScriptedEngine({"": ["<begin_of_query> Oslo <end_of_query>", "</think><answer> Norway </answer>"]})
@@ -52,31 +69,88 @@ class ScriptedEngine:
         '<begin_of_query> Oslo <end_of_query>'
     """
 
+    name = "scripted"
     max_context = 1 << 20
 
-    def __init__(self, scripts: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, Sequence[str]] | Callable[[str], str],
+        *,
+        score: Callable[[str, str], Sequence[float]] | None = None,
+    ) -> None:
         self.tokenizer = ByteTokenizer()
-        self._scripts = dict(scripts)
+        self._scripts = dict(scripts) if isinstance(scripts, Mapping) else {}
+        self._reply = None if isinstance(scripts, Mapping) else scripts
+        self._score = score
+        self._calls: dict[str, Iterator[str]] = {}
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can be asked for; see `Engine.capabilities`."""
+        able = {Capability.GENERATE}
+        if self._reply is None:
+            able |= {Capability.SESSIONS}
+        if self._score is not None:
+            able |= {Capability.SCORE}
+        return frozenset(able)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """Say the next segment of each question's script; see `Engine.generate`."""
+        return [self._complete(request, chat=chat, max_tokens=max_tokens) for request in requests]
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """Ask the function; see `Engine.score`."""
+        if self._score is None:
+            raise ModelError("this scripted engine cannot score; give it a function: ScriptedEngine(…, score=…).")
+        scored = []
+        for request in requests:
+            words = re.findall(r"\s*\S+|\s+$", request.text)
+            logprobs = tuple(self._score(request.context, request.text))
+            scored.append(
+                ScoredText(tokens=tuple(words), logprobs=logprobs, context_tokens=len(request.context.split()))
+            )
+        return scored
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
-        """Encode the opening of an episode; see `Engine.encode_prompt`."""
+        """Encode the opening of an episode; see `TokenEngine.encode_prompt`."""
         if chat:
             raise ModelError("the scripted engine has no chat template; use the prompt style 'base' or 'bare'.")
         return self.tokenizer.encode(prompt.text)
 
     def encode_observation(self, text: str) -> list[int]:
-        """Encode text that the environment wrote; see `Engine.encode_observation`."""
+        """Encode text that the environment wrote; see `TokenEngine.encode_observation`."""
         return self.tokenizer.encode(text)
 
     def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> ScriptedSession:
-        """Start a row for each prompt; see `Engine.open`."""
+        """Start a row for each prompt; see `TokenEngine.open`."""
         check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
         return ScriptedSession([self._script(prompt) for prompt in prompts], prompts, max_tokens)
 
     def _script(self, prompt: Sequence[int]) -> Sequence[str]:
+        return self._scripts.get(self._question(self.tokenizer.decode(prompt)), ())
+
+    def _question(self, prompt: str) -> str:
+        return max((question for question in self._scripts if question in prompt), key=len, default="")
+
+    def _complete(self, request: GenerationRequest, *, chat: bool, max_tokens: int) -> Completion | None:
+        prompt = self.encode_prompt(request.prompt, chat=chat)
+        if len(prompt) >= max_tokens:
+            return None
         text = self.tokenizer.decode(prompt)
-        return self._scripts.get(
-            max((question for question in self._scripts if question in text), key=len, default=""), ()
+        if self._reply is not None:
+            said = self._reply(text)
+        else:
+            question = self._question(text)
+            said = next(self._calls.setdefault(question, iter(self._scripts.get(question, ()))), "")
+        segment = ScriptedSession([[said]], [prompt], max_tokens).sample([0], request.sampling)[0]
+        return Completion(
+            text=segment.text,
+            finish=segment.finish,
+            logprobs=tuple(segment.logprobs),
+            prompt_tokens=len(prompt),
+            tokens=len(segment.token_ids),
         )
 
 
@@ -106,6 +180,14 @@ class ScriptedSession:
             if len(ids) > self.room(row):
                 raise ValueError(f"row {row} has room for {self.room(row)} tokens and was given {len(ids)}")
             self.contexts[row].extend(ids)
+
+    def next_logprobs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """A scripted engine has no distribution.
+
+        Raises:
+            ModelError: Always.
+        """
+        raise ModelError("a scripted engine has no distribution of the next token; use a transformers model.")
 
     def room(self, row: int) -> int:
         """Number of tokens that row `row` can still take."""

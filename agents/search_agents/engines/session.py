@@ -91,6 +91,15 @@ class TransformersSession:
             self._drawn[row] += len(segment.token_ids)
         return segments
 
+    def next_logprobs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The distribution of the next token; see `GenerationSession.next_logprobs`."""
+        if len(set(rows)) != len(rows) or not all(self._pending[row] for row in rows):
+            raise ValueError(f"rows to ask must be distinct and extended since they were asked, got {list(rows)}")
+        with generating(self._model, self._dtype):
+            logits = self._prefill(rows).float().log_softmax(-1)
+        slots = np.argsort(self._row_in_slot)[np.asarray(rows)]
+        return logits[torch.from_numpy(slots).to(logits.device)].cpu().numpy()
+
     def _prefill(self, rows: Sequence[int]) -> torch.Tensor:
         """Compute what is pending, the longest rows first so that rows of one pass need little padding.
 

@@ -12,9 +12,18 @@ from typing import Any
 
 import torch
 
-from search_agents.engines.base import check_prompts
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    GenerationRequest,
+    ScoredText,
+    ScoringRequest,
+    check_prompts,
+)
 from search_agents.engines.codec import TextCodec
+from search_agents.engines.generation import generate_in_sessions
 from search_agents.engines.pretrained import load_pretrained
+from search_agents.engines.scoring import score_texts
 from search_agents.engines.session import TransformersSession
 from search_env.errors import ModelError
 from search_env.types import Prompt
@@ -23,7 +32,7 @@ __all__ = ["TransformersEngine"]
 
 
 class TransformersEngine:
-    """See `Engine`.
+    """See `TokenEngine`.
 
     Args:
         model: A causal language model with full attention in every layer.
@@ -32,17 +41,32 @@ class TransformersEngine:
             engine that samples from the very distribution it trains; prefill of float32 weights is 1.5 times as fast.
         prefill_tokens: The most tokens of one forward pass over prompts and observations, padding included;
             bounds the memory of a turn.
+        cache_tokens: The most tokens that are kept in the key-value cache when texts are generated outside sessions.
+        name: What the model is called in tables; its own name by default.
 
     Raises:
         ModelError: If the model's attention cannot be computed row by row from one cache.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, autocast: bool = False, prefill_tokens: int = 4096) -> None:
+    capabilities = frozenset(Capability)
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        autocast: bool = False,
+        prefill_tokens: int = 4096,
+        cache_tokens: int = 65_536,
+        name: str | None = None,
+    ) -> None:
+        self.name = name or Path(model.name_or_path).name or type(model).__name__
         self.model = model
         self.tokenizer = tokenizer
         self.max_context = _max_context(model)
         self.autocast = autocast
         self._prefill_tokens = prefill_tokens
+        self._cache_tokens = cache_tokens
         self._codec = TextCodec(tokenizer, _eos_ids(model, tokenizer))
 
     @classmethod
@@ -53,15 +77,36 @@ class TransformersEngine:
         return cls(*load_pretrained(name_or_path, dtype=dtype, device=device))
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
-        """Encode the opening of an episode; see `Engine.encode_prompt`."""
+        """Encode the opening of an episode; see `TokenEngine.encode_prompt`."""
         return self._codec.encode_prompt(prompt, chat=chat)
 
     def encode_observation(self, text: str) -> list[int]:
-        """Encode text that the environment wrote; see `Engine.encode_observation`."""
+        """Encode text that the environment wrote; see `TokenEngine.encode_observation`."""
         return self._codec.encode_observation(text)
 
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """Write a text for each request; see `Engine.generate`."""
+        return generate_in_sessions(self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=self._cache_tokens)
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """Score texts; see `Engine.score` and `score_texts`."""
+        return score_texts(
+            self.model,
+            self._codec,
+            requests,
+            max_context=self.max_context,
+            batch_tokens=self._prefill_tokens,
+            dtype=self._dtype,
+        )
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.autocast else self.model.dtype
+
     def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> TransformersSession:
-        """Start a row for each prompt; see `Engine.open`."""
+        """Start a row for each prompt; see `TokenEngine.open`."""
         check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
         return TransformersSession(
             self.model,
@@ -70,7 +115,7 @@ class TransformersEngine:
             seeds=seeds,
             max_tokens=max_tokens,
             prefill_tokens=self._prefill_tokens,
-            dtype=torch.bfloat16 if self.autocast else self.model.dtype,
+            dtype=self._dtype,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from search_agents.config import EvalConfig
-from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.build import make_engine
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.learning.start import quiet_libraries
 from search_env import Dataset
@@ -48,14 +48,13 @@ class Reply:
         return asdict(self)
 
 
-def ask(question: str, documents: Sequence[Document], config: EvalConfig, *, model: str, temperature: float) -> Reply:
+def ask(question: str, documents: Sequence[Document], config: EvalConfig, *, temperature: float) -> Reply:
     """Answer a question from documents.
 
     Args:
         question: In plain words.
         documents: The corpus; its index is kept in the cache, so a second question is quick.
-        config: Protocol and budgets.
-        model: Folder or hub id of the model.
+        config: Model, protocol and budgets.
         temperature: 0 is greedy.
 
     Raises:
@@ -71,8 +70,7 @@ def ask(question: str, documents: Sequence[Document], config: EvalConfig, *, mod
     held_out = HeldOut(
         config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"batch_size": 1})}), data=data
     )
-    engine = TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
-    found = held_out.measure("r1-searcher", engine, temperature=temperature)
+    found = held_out.measure("r1-searcher", make_engine(config.model), temperature=temperature)
     return reply_from(found.transcripts[0])
 
 

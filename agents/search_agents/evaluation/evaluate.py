@@ -17,7 +17,7 @@ from search_agents.engines.base import Engine, SamplingParams
 from search_agents.evaluation.environments import make_vector_env
 from search_agents.evaluation.scorer import Scores, score
 from search_agents.evaluation.transcript_log import TranscriptLog, is_valid, transcript_record
-from search_agents.methods import Method, Setting, make_method
+from search_agents.methods import Method, MethodSpec, Setting, make_method
 from search_env import Dataset
 from search_env.retrieval.metering import add_spent
 from search_env.types import Question, Transcript
@@ -73,12 +73,12 @@ class HeldOut:
         self._config = config
 
     def measure(
-        self, method: str, engine: Engine, *, temperature: float, log: TranscriptLog | None = None
+        self, method: MethodSpec, engine: Engine, *, temperature: float, log: TranscriptLog | None = None
     ) -> Evaluation:
         """Let a method answer all questions.
 
         Args:
-            method: Its name in `search_agents.methods.METHODS`.
+            method: A method, as a config names it.
             engine: The model.
             temperature: Of its sampling; 0 is greedy.
             log: See `evaluate`.
@@ -110,6 +110,7 @@ class HeldOut:
             "questions": len(self.questions),
             "documents": len(dataset.documents),
             "dataset_fingerprint": dataset.fingerprint,
+            "corpus_fingerprint": dataset.corpus_fingerprint,
             "retriever_fingerprint": self.env.retriever.fingerprint,
         }
 

@@ -12,16 +12,17 @@ from typing import Any
 import torch
 
 from search_agents.config import EvalConfig
-from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.base import Engine, NoEngine
+from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.report import scores_table
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
-from search_agents.models import find_model, model_fingerprint
+from search_agents.methods import method_name, needs_model
 from search_env.errors import SearchEnvError
 
-__all__ = ["resume_evaluation", "run_evaluation"]
+__all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
 
 
 def run_evaluation(config: EvalConfig, *, out: Path) -> str:
@@ -41,13 +42,8 @@ def run_evaluation(config: EvalConfig, *, out: Path) -> str:
         RetrieverUnavailable: If the retriever cannot tell what it searches.
         KeyboardInterrupt: If the user stopped it; its text says how to go on.
     """
-    run = _Run(config)
-    folder = EvaluationFolder.create(out, run.description, describe_origin())
-    try:
-        return run.go(folder)
-    except SearchEnvError:
-        folder.remove_if_unused()  # so that the same command works once the mistake is mended
-        raise
+    run = EvaluationRun(config)
+    return _report(*run.start(out))
 
 
 def resume_evaluation(folder: EvaluationFolder) -> str:
@@ -65,43 +61,71 @@ def resume_evaluation(folder: EvaluationFolder) -> str:
         SearchEnvError: See `run_evaluation`.
     """
     result = folder.result()
-    if result is not None and not any(row["invalid"] for row in result["results"]):
+    if result is not None and is_whole(result):
         return f"The evaluation is finished; there is nothing to go on with.\n\n{_report(result, folder)}"
-    run = _Run(folder.config())
-    folder.require_same(run.description, "what is measured")
-    return run.go(folder)
+    return _report(EvaluationRun(folder.config()).go_on(folder), folder)
 
 
-class _Run:
-    """One start of an evaluation."""
+class EvaluationRun:
+    """One start of an evaluation.
 
-    def __init__(self, config: EvalConfig) -> None:
+    Args:
+        config: Everything about it.
+        held_out: Its questions in their environment, if they have been read already.
+        engine: Its model, if it is loaded already.
+
+    Raises:
+        SearchEnvError: See `run_evaluation`.
+    """
+
+    def __init__(self, config: EvalConfig, *, held_out: HeldOut | None = None, engine: Engine | None = None) -> None:
         torch.set_num_threads(config.run.threads)
         quiet_libraries()
         self._config = config
-        model = find_model(config.model.path)
-        self._held_out = HeldOut(config)
+        asks = needs_model(config.method)
+        self._held_out = held_out or HeldOut(config)
         self.description = {
             "config": config.model_dump(mode="json"),
             "environment": self._held_out.describe(),
-            "model_fingerprint": model_fingerprint(model),
+            "model_fingerprint": model_identity(config.model) if asks else None,
         }
-        self._engine = TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
+        self._engine = (engine or make_engine(config.model)) if asks else NoEngine()
 
-    def go(self, folder: EvaluationFolder) -> str:
-        """Do all that is left to do."""
+    def start(self, out: Path) -> tuple[dict[str, Any], EvaluationFolder]:
+        """Evaluate into a new folder.
+
+        Returns:
+            What is in the folder's result.json, and the folder.
+        """
+        folder = EvaluationFolder.create(out, self.description, describe_origin())
+        try:
+            return self._go(folder), folder
+        except SearchEnvError:
+            folder.remove_if_unused()  # so that the same command works once the mistake is mended
+            raise
+
+    def go_on(self, folder: EvaluationFolder) -> dict[str, Any]:
+        """Do what is left to do in a folder.
+
+        Raises:
+            ConfigError: If it is the folder of another evaluation.
+        """
+        folder.require_same(self.description, "what is measured")
+        return self._go(folder)
+
+    def _go(self, folder: EvaluationFolder) -> dict[str, Any]:
         try:
             rows = [self._measure(folder, temperature) for temperature in self._config.evaluation.temperatures]
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
         result = {
             "method": self._config.method,
-            "model": self._config.model.path,
+            "model": None if isinstance(self._engine, NoEngine) else self._config.model.path,
             "results": rows,
             **folder.description(),
         }
         folder.write_result(result)
-        return _report(result, folder)
+        return result
 
     def _measure(self, folder: EvaluationFolder, temperature: float) -> dict[str, Any]:
         log = folder.log(temperature)
@@ -109,9 +133,16 @@ class _Run:
         return {"temperature": temperature, **found.to_dict()}
 
 
+def is_whole(result: dict[str, Any]) -> bool:
+    """Whether every question has a valid episode."""
+    return not any(row["invalid"] for row in result["results"])
+
+
 def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:
     rows = result["results"]
-    lines = [scores_table([(f"{result['method']}, temperature {row['temperature']:g}", row) for row in rows])]
+    lines = [
+        scores_table([(f"{method_name(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
+    ]
     invalid, asked = sum(row["invalid"] for row in rows), sum(row["n"] + row["invalid"] for row in rows)
     if invalid:
         lines.append(

@@ -47,6 +47,12 @@ class Scores(AnswerScores):
     """Share of episodes whose format is right."""
     searches_per_question: float
     """Mean number of searches."""
+    calls_per_question: float
+    """Mean number of calls of the model; 0 if nobody counted them."""
+    read_tokens_per_question: float
+    """Mean number of tokens that the model took in, prompts and documents; what a session keeps counts once."""
+    written_tokens_per_question: float
+    """Mean number of tokens that the model sampled."""
     truncated: float
     """Share of episodes that a budget ended."""
     invalid: int
@@ -75,11 +81,15 @@ def score(transcripts: Sequence[Transcript], normalisation: str = Normalisation.
         ConfigError: If there is no such normalisation.
     """
     valid = [transcript for transcript in transcripts if is_valid(transcript)]
+    calls = [[call for turn in each.turns for call in turn.calls if call.prompt_tokens] for each in valid]
     return Scores(
         **dataclasses.asdict(_answer_scores(valid, normalisation)),
         search_rate=_mean([bool(transcript.queries) for transcript in valid]),
         format_rate=_mean([transcript.format.ok for transcript in valid]),
         searches_per_question=_mean([len(transcript.queries) for transcript in valid]),
+        calls_per_question=_mean([len(each) for each in calls]),
+        read_tokens_per_question=_mean([sum(call.prompt_tokens for call in each) for each in calls]),
+        written_tokens_per_question=_mean([sum(call.tokens for call in each) for each in calls]),
         truncated=_mean([transcript.stop_reason in _TRUNCATED for transcript in valid]),
         invalid=len(transcripts) - len(valid),
         by_kind=_by(lambda transcript: transcript.question.kind, valid, normalisation),

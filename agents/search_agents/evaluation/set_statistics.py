@@ -55,6 +55,7 @@ def set_statistics(env: SearchQAVectorEnv) -> dict[str, Any]:
         "oracle": _scores(score(oracle).to_dict()),
         "random": _scores(score(list(RandomAgent(env).run(questions))).to_dict()),
         "dataset_fingerprint": dataset.fingerprint,
+        "corpus_fingerprint": dataset.corpus_fingerprint,
         "retriever_fingerprint": env.retriever.fingerprint,
     }
 

@@ -14,8 +14,7 @@ import torch
 
 from search_agents.config import EvalConfig, SampleConfig
 from search_agents.config.schema import EvaluationSection
-from search_agents.engines.base import Engine
-from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.learning.encode import prefill_of, tokenizer_fingerprint
 from search_agents.learning.progress import make_progress
@@ -23,7 +22,7 @@ from search_agents.learning.provenance import describe_origin
 from search_agents.learning.rejection import choose, is_right
 from search_agents.learning.start import quiet_libraries
 from search_agents.learning.trajectories import Outcome, TrajectoryFolder
-from search_agents.models import find_model, model_fingerprint
+from search_agents.methods.base import require_sessions
 from search_agents.rollout import Episode, Task, collect, derive_seed
 from search_env.errors import RetrieverUnavailable, SearchEnvError
 from search_env.types import Question
@@ -90,7 +89,6 @@ class _Sampling:
         torch.set_num_threads(config.run.threads)
         quiet_libraries()
         self._config = config
-        model = find_model(config.model.path)
         asked, slots = config.sampling, config.rollout.num_envs
         self._play = HeldOut(
             EvalConfig(
@@ -100,11 +98,11 @@ class _Sampling:
                 run=config.run,
             )
         )
-        self._engine: Engine = TransformersEngine.from_pretrained(model, dtype=config.model.dtype)
+        self._engine = require_sessions(make_engine(config.model), "`search-env sample`")
         self.description = {
             "config": config.model_dump(mode="json"),
             "environment": self._play.describe(),
-            "model_fingerprint": model_fingerprint(model),
+            "model_fingerprint": model_identity(config.model),
             "tokenizer_fingerprint": tokenizer_fingerprint(self._engine.tokenizer),
             "prefill": prefill_of(self._play.env.rules),
         }
@@ -137,7 +135,7 @@ class _Sampling:
             for attempt in range(samples)
         ]
         played = collect(
-            setting.engine,
+            self._engine,
             setting.env,
             tasks,
             sampling=setting.sampling,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
-from search_agents.engines.base import Engine, SamplingParams
+from search_agents.engines.base import Capability, Engine, SamplingParams, TokenEngine
 from search_env.dialects.base import Dialect, PromptStyle
+from search_env.errors import ConfigError
 from search_env.types import Question, Transcript
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["Method", "Setting", "begin_query", "open_answer"]
+__all__ = ["Method", "Setting", "able", "batches", "begin_query", "open_answer", "require_sessions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +56,44 @@ class Method(Protocol):
             skip: Indices of questions that are not asked. What is sampled for the others does not depend on it.
 
         Yields:
-            One finished transcript for each question that is asked, in order, as soon as its batch is done; that of an
+            One finished transcript for each question that is asked, as soon as it is done and in any order; that of an
             invalid episode has the stop reason ``retriever_unavailable``.
 
         Raises:
             ConfigError: If a budget of the setting cannot hold a prompt.
             ModelError: If the setting asks for a chat template that the model lacks.
+            EngineUnavailable: If the server of the model failed for good.
         """
         ...
+
+
+def require_sessions(engine: Engine, what: str) -> TokenEngine:
+    """The engine as one whose tokens can be had.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    if Capability.SESSIONS not in engine.capabilities:
+        raise ConfigError(
+            f"{what} needs an engine that opens sessions, and {engine.name} cannot: it can {able(engine)}. "
+            "Use the engine 'transformers'."
+        )
+    return cast(TokenEngine, engine)
+
+
+def able(engine: Engine) -> str:
+    """What an engine can do, for messages."""
+    return ", ".join(sorted(engine.capabilities))
+
+
+def batches(
+    questions: Sequence[Question], size: int, skip: Collection[int] = ()
+) -> Iterator[tuple[Sequence[int], Sequence[Question]]]:
+    """Questions a batch at a time, each batch with the numbers of its questions; those in `skip` are left out."""
+    asked = [number for number in range(len(questions)) if number not in skip]
+    for start in range(0, len(asked), size):
+        numbers = asked[start : start + size]
+        yield numbers, [questions[number] for number in numbers]
 
 
 def begin_query(dialect: Dialect, response: str) -> str:

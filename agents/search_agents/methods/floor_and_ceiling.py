@@ -6,37 +6,25 @@ Both play real episodes: their queries are run, and the environment judges them.
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 
-import numpy as np
-
-from search_agents.methods.answering import batches
-from search_agents.methods.base import begin_query, open_answer
+from search_agents.methods.base import Setting, begin_query, open_answer
+from search_agents.methods.playing import PlayingMethod
 from search_env.dialects import make_inert
 from search_env.metrics import mentions
 from search_env.types import Document, Hop, Prompt, Question, Transcript
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["Oracle", "RandomAgent", "hops_to_follow"]
+__all__ = ["Oracle", "RandomAgent", "hops_to_follow", "make_oracle", "make_random_agent"]
 
 
-class _Scripted(ABC):
-    """Plays the environment by a rule instead of a model.
+class _Rule(PlayingMethod):
+    """Plays by a rule instead of a model."""
 
-    Args:
-        env: The environment; its slots are the batch size.
-    """
-
-    name: str
-
-    def __init__(self, env: SearchQAVectorEnv) -> None:
-        self._env = env
-
-    def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
-        """Answer questions; see `Method.run`."""
-        for _, batch in batches(questions, self._env.num_envs, skip):
-            yield from self._play([question.id for question in batch])
+    def act(self, running: Mapping[int, Transcript]) -> list[str]:
+        """Say the next segments; see `PlayingMethod.act`."""
+        return [self._segment(transcript) for transcript in running.values()]
 
     @abstractmethod
     def _query(self, transcript: Transcript) -> str | None:
@@ -46,21 +34,9 @@ class _Scripted(ABC):
     def _answer(self, transcript: Transcript) -> str:
         """The answer."""
 
-    def _play(self, ids: Sequence[str]) -> list[Transcript]:
-        env = self._env
-        slots = np.arange(env.num_envs) < len(ids)
-        env.reset(options={"question": [*ids, *[None] * (env.num_envs - len(ids))], "reset_mask": slots})
-        running = slots
-        while running.any():
-            transcripts = env.transcripts
-            actions = [self._act(transcripts[slot]) if running[slot] else "" for slot in range(env.num_envs)]
-            _, _, terminations, truncations, _ = env.step(actions)
-            running = slots & ~(terminations | truncations)
-        return env.transcripts[: len(ids)]
-
-    def _act(self, transcript: Transcript) -> str:
+    def _segment(self, transcript: Transcript) -> str:
         """The next segment, in the dialect's words."""
-        dialect, style = self._env.rules.dialect, self._env.rules.style
+        dialect, style = self.env.rules.dialect, self.env.rules.style
         prompt: Prompt = dialect.prompt(transcript.question.text, style)
         said = prompt.prefill + "".join(turn.segment + turn.observation for turn in transcript.turns)
         if (query := self._query(transcript)) is None:
@@ -68,7 +44,7 @@ class _Scripted(ABC):
         return f"{begin_query(dialect, said)} {make_inert(query)} {dialect.query.close}"
 
 
-class Oracle(_Scripted):
+class Oracle(_Rule):
     """Searches for each hop of a question in turn, and reads without error.
 
     It answers right if every hop was found: a document that was retrieved for it mentions the hop's answer. Where a
@@ -91,7 +67,7 @@ class Oracle(_Scripted):
         return question.answers[0] if whole else "not found"
 
 
-class RandomAgent(_Scripted):
+class RandomAgent(_Rule):
     """Searches for a few of the question's words, and answers with the title of some document it found.
 
     Args:
@@ -117,6 +93,16 @@ class RandomAgent(_Scripted):
 
     def _rng(self, transcript: Transcript) -> random.Random:
         return random.Random(f"{self._seed}/{transcript.question.id}/{len(transcript.turns)}")
+
+
+def make_oracle(setting: Setting) -> Oracle:
+    """The oracle of a comparison."""
+    return Oracle(setting.env)
+
+
+def make_random_agent(setting: Setting) -> RandomAgent:
+    """The random agent of a comparison."""
+    return RandomAgent(setting.env, seed=setting.seed)
 
 
 def _holds(document: Document, hop: Hop, *, by_title: bool) -> bool:

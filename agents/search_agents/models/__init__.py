@@ -15,6 +15,7 @@ from search_env.errors import ModelError
 
 if TYPE_CHECKING:
     from search_agents.config import SFTConfig, TrainConfig
+    from search_agents.config.schema import ModelSection
 
 __all__ = ["PROTOCOL_FILE", "SHIPPED", "find_model", "model_fingerprint", "read_protocol", "write_protocol"]
 
@@ -72,27 +73,30 @@ def model_fingerprint(model: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_protocol(model: str) -> dict[str, Any]:
+def read_protocol(section: ModelSection) -> tuple[dict[str, Any], str]:
     """The protocol of a model, as sections of a config.
 
     Args:
-        model: A folder or hub id, as `find_model` returns it.
+        section: The model as a config names it.
 
     Returns:
         What was stored with the model. Without that, prompts that explain the protocol, in the form that suits the
-        model, and budgets that leave room for them.
+        model, and budgets that leave room for them. Then where that comes from, for messages.
 
     Raises:
-        ModelError: If the stored file is broken.
+        ModelError: If there is no such model, or the stored file is broken.
     """
-    file = Path(model) / PROTOCOL_FILE
+    if section.server is not None:
+        style = "instruct" if section.server.api == "chat" else "base"
+        return {"env": {"prompt": style}, "rollout": _ROOMY}, section.server.url
+    model = Path(find_model(section.path))
+    file = model / PROTOCOL_FILE
     if not file.is_file():
-        return {"env": {"prompt": "instruct" if _has_chat_template(Path(model)) else "base"}, "rollout": _ROOMY}
+        return {"env": {"prompt": "instruct" if _has_chat_template(model) else "base"}, "rollout": _ROOMY}, str(file)
     try:
-        protocol: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8")), str(file)
     except ValueError as error:
         raise ModelError(f"{file}: is not JSON: {error}. Delete the file to use the model without it.") from None
-    return protocol
 
 
 def write_protocol(folder: Path, config: TrainConfig | SFTConfig) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from search_agents.engines.base import Engine, SamplingParams
+from search_agents.engines.base import SamplingParams, TokenEngine
 from search_agents.models import find_model, model_fingerprint
 from search_env.dialects import make_inert
 from search_env.errors import ConfigError, RetrieverUnavailable
@@ -83,7 +83,7 @@ class EngineSummarizer:
         ModelError: If there is no such model.
     """
 
-    def __init__(self, settings: SummarizedSettings, engine: Engine | None = None) -> None:
+    def __init__(self, settings: SummarizedSettings, engine: TokenEngine | None = None) -> None:
         self._settings = settings
         self._lock = threading.Lock()  # A model computes for one thread at a time.
         if engine is not None:
@@ -150,7 +150,7 @@ class EngineSummarizer:
         return bool(getattr(self._engine.tokenizer, "chat_template", None))
 
     @cached_property
-    def _engine(self) -> Engine:
+    def _engine(self) -> TokenEngine:
         from search_agents.engines.transformers import TransformersEngine  # here: it brings torch
 
         settings = self._settings

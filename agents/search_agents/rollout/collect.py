@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from search_agents.engines.base import Engine, FinishReason, SampledSegment, SamplingParams
+from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, TokenEngine
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
 from search_env.metrics import score
 from search_env.types import Prompt, StopReason, Transcript, Turn
@@ -49,7 +49,7 @@ def derive_seed(*keys: int) -> int:
 
 
 def collect(
-    engine: Engine,
+    engine: TokenEngine,
     env: SearchQAVectorEnv,
     tasks: Sequence[Task],
     *,
@@ -92,7 +92,7 @@ class _Wave:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: TokenEngine,
         env: SearchQAVectorEnv,
         tasks: Sequence[Task],
         *,

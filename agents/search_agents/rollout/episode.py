@@ -23,6 +23,7 @@ import numpy.typing as npt
 from search_env.types import (
     Action,
     ActionKind,
+    Call,
     Document,
     FormatVerdict,
     Hit,
@@ -151,4 +152,5 @@ def _read_turn(fields: dict[str, Any]) -> Turn:
         action=Action(**{**fields["action"], "kind": ActionKind(fields["action"]["kind"])}),
         hits=tuple(Hit(document=Document(**hit["document"]), score=hit["score"]) for hit in fields["hits"]),
         observation=fields["observation"],
+        calls=tuple(Call(**call) for call in fields.get("calls", ())),
     )

@@ -105,7 +105,7 @@ def test_an_evaluation_over_questions_only_says_what_searched(
     assert main([*argv, "--retriever", f"{{name: bm25, index: {tmp_path / 'index'}}}"]) == 0
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["results"][0]["em"] == 1.0
-    assert result["environment"]["documents"] == 0
+    assert result["environment"]["documents"] == 0 and result["environment"]["corpus_fingerprint"] is None
     assert result["environment"]["retriever_fingerprint"] == index.fingerprint
     capsys.readouterr()
     argv[-1] = str(tmp_path / "other")
@@ -180,7 +180,9 @@ def test_an_evaluation_leaves_scores_transcripts_and_circumstances(
     ]
     assert result["environment"]["top_k"] == 2
     assert result["environment"]["retriever_fingerprint"].startswith("bm25-")
-    assert result["environment"]["dataset_fingerprint"]
+    dataset = load("fictional-wiki", split="test")
+    assert result["environment"]["dataset_fingerprint"] == dataset.fingerprint
+    assert result["environment"]["corpus_fingerprint"] == dataset.corpus_fingerprint is not None
     rows = [json.loads(line) for line in (out / "transcripts-0.jsonl").read_text().splitlines()]
     assert [row["question"]["id"] for row in rows] == [first.id, second.id]
 

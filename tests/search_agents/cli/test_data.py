@@ -58,6 +58,32 @@ def test_check_names_the_broken_line(own, capsys):
     assert "dev.jsonl:3: 'answers' is missing" in capsys.readouterr().err
 
 
+def test_malformed_rows_are_left_out_when_asked_and_part_of_every_report(own, tmp_path, capsys):
+    with (own / "dev.jsonl").open("a") as file:
+        file.write('{"id": "x", "question": "Who?"}\n')
+    with (own / "corpus.jsonl").open("a") as file:
+        file.write("[]\n")
+    skip = ["--skip-malformed", "2", "--out"]
+    assert main(["data", "check", f"custom={own}:dev", f"custom={own}:train", *skip, str(tmp_path / "check.json")]) == 0
+    shown = capsys.readouterr().out
+    assert f"custom:dev: 2 malformed rows were left out; the first:\n  {own / 'dev.jsonl'}:3: 'answers' is" in shown
+    assert "custom:dev: 2 questions, 4 passages, 2 malformed rows left out" in shown
+    assert "custom:train: 3 questions, 4 passages, 1 malformed row left out" in shown
+    report = json.loads((tmp_path / "check.json").read_text())
+    assert [one["malformed_rows"] for one in report["sets"]] == [2, 1]
+    assert report["sets"][0]["corpus_fingerprint"] == report["sets"][1]["corpus_fingerprint"] is not None
+    assert main(["data", "info", f"custom={own}:dev", *skip, str(tmp_path / "info.json")]) == 0
+    (found,) = json.loads((tmp_path / "info.json").read_text())
+    assert (found["questions"], found["passages"], found["malformed_rows"]) == (2, 4, 2)
+    assert "2 malformed rows were left out" in capsys.readouterr().out
+    assert main(["data", "index", f"custom={own}:dev", *skip, str(tmp_path / "index")]) == 0
+    assert len(BM25Folder(tmp_path / "index")) == 4
+    assert main(["data", "check", f"custom={own}:dev", "--skip-malformed", "1"]) == 2
+    message = capsys.readouterr().err
+    assert "corpus.jsonl:5: must be a JSON object" in message
+    assert "1 malformed row was left out before it, the most allowed" in message and "dev.jsonl:3: " in message
+
+
 def test_pull_writes_what_the_hub_holds_as_json_lines(tmp_path, monkeypatch, capsys):
     row = {
         "id": "2hop__1_2", "question": "Who?", "answer": "Ada", "answer_aliases": [], "answerable": True,
@@ -136,10 +162,30 @@ def test_stage_sets_follow_the_papers_counts(tmp_path, capsys):
     assert "stage1: medium questions of hotpotqa: 200 wanted, 40 left" in capsys.readouterr().err
 
 
+def test_stage_sets_leave_out_malformed_rows_of_their_sources_when_asked(tmp_path, capsys):
+    source = labelled(tmp_path / "hotpotqa.jsonl", 40)
+    with source.open("a") as file:
+        file.write("{}\n")
+    arguments = [
+        "data",
+        "stage-sets",
+        "--curriculum",
+        "hotpotqa-only",
+        "--scale",
+        "0.001",
+        f"--source=hotpotqa={source}",
+    ]
+    out = str(tmp_path / "sets")
+    assert main([*arguments, "--out", out]) == 2
+    assert "hotpotqa.jsonl:121: 'id' is missing" in capsys.readouterr().err
+    assert main([*arguments, "--out", out, "--skip-malformed", "1"]) == 0
+    assert f"hotpotqa: 1 malformed row was left out; the first:\n  {source}:121: " in capsys.readouterr().out
+
+
 def test_stage_sets_want_labels(tmp_path, own, capsys):
     arguments = ["--curriculum", "hotpotqa-only", "--source", f"hotpotqa={own / 'train.jsonl'}", "--out", str(tmp_path)]
     assert main(["data", "stage-sets", *arguments]) == 2
-    assert "question 1 has the level '', expected easy, medium, difficult" in capsys.readouterr().err
+    assert "question 'q0' has the level '', expected easy, medium, difficult" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -151,6 +197,7 @@ def test_stage_sets_want_labels(tmp_path, own, capsys):
         (["generate", "--out", "x"], "data generate needs --passages N"),
         (["generate", "--out", "x", "--passages", "3"], "FictionalWiki has 10 to 5,110,476 passages, got 3"),
         (["stage-sets", "--out", "x"], "needs --curriculum NAME and --source NAME=FILE"),
+        (["check", "fictional-wiki", "--skip-malformed", "-1"], "'-1' is not a whole number of 0 or more"),
         (["info", "hotpotqe"], "unknown dataset 'hotpotqe'. Did you mean 'hotpotqa'"),
         (["stage-sets", "--out", "x", "--curriculum", "r1", "--source", "a"], "--source takes NAME=FILE"),
     ],

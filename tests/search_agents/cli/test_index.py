@@ -93,7 +93,7 @@ def test_malformed_rows_are_left_out_when_asked_and_told(tmp_path, capsys):
     where = ("--corpus", str(corpus), "--out", str(tmp_path / "index"))
     with pytest.raises(DatasetError, match=r"corpus.jsonl:2: 'text' is missing"):
         run(*where)
-    with pytest.raises(DatasetError, match=r"corpus.jsonl:3: .*\(1 malformed rows before it were left out"):
+    with pytest.raises(DatasetError, match=r"corpus.jsonl:3: .*\(1 malformed row was left out before it"):
         run(*where, "--skip-malformed", "1")
     assert not (tmp_path / "index").exists()
     assert run(*where, "--skip-malformed", "2") == 0

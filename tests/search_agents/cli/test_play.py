@@ -70,3 +70,14 @@ def test_an_unknown_question_is_one_message(monkeypatch: pytest.MonkeyPatch, cap
 def test_missing_data_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     assert main(["play", "--env", "SearchQA-HotpotQA-v0", "--data", "/nowhere"]) == 2
     assert "/nowhere" in capsys.readouterr().err
+
+
+def test_retriever_and_reward_can_be_chosen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a film\nanswer: nobody\n"))
+    assert main(["play", "--retriever", "{name: resilient, of: bm25}", "--reward", "stage1"]) == 0
+    out = capsys.readouterr().out
+    assert "retrieval" in out and "0.5" in out
+    assert main(["play", "--reward", "stage9"]) == 2
+    assert "Did you mean 'stage" in capsys.readouterr().err

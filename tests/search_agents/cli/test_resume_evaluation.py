@@ -155,7 +155,7 @@ def test_another_model_is_refused(
     assert engine.episodes == before
 
 
-@pytest.mark.parametrize("what", ["dataset_fingerprint", "retriever_fingerprint"])
+@pytest.mark.parametrize("what", ["dataset_fingerprint", "corpus_fingerprint", "retriever_fingerprint"])
 def test_other_questions_and_another_retriever_are_refused(
     argv: list[str], engine: Engine, tmp_path: Path, capsys: Captured, what: str
 ) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from search_agents.engines.base import SamplingParams
+from search_agents.engines.base import GenerationRequest, SamplingParams
 from search_agents.engines.scripted import ByteTokenizer, ScriptedEngine, ScriptedSession
 from search_agents.evaluation.scorer import score
-from search_agents.methods import METHODS, Setting, make_method
+from search_agents.methods import Setting, make_method, method_names
 
 from search_env import SearchQAVectorEnv
 from search_env.datasets import Dataset
@@ -48,6 +48,7 @@ class Chatty(ScriptedEngine):
     def __init__(self, scripts: Mapping[str, Sequence[str]]) -> None:
         super().__init__(scripts)
         self.sessions: list[ScriptedSession] = []
+        self.texts: list[str] = []
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
         text = f"[system {prompt.system}][user {prompt.user}]{prompt.prefill}" if chat else prompt.text
@@ -57,8 +58,17 @@ class Chatty(ScriptedEngine):
         self.sessions.append(super().open(prompts, seeds=seeds, max_tokens=max_tokens))
         return self.sessions[-1]
 
+    def generate(self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int) -> list[Any]:
+        completions = super().generate(requests, chat=chat, max_tokens=max_tokens)
+        for request, completion in zip(requests, completions, strict=True):
+            said = completion.text if completion else ""
+            self.texts.append(self.tokenizer.decode(self.encode_prompt(request.prompt, chat=chat)) + said)
+        return completions
+
     def contexts(self) -> list[str]:
-        return [ByteTokenizer().decode(context) for session in self.sessions for context in session.contexts]
+        """Everything that was read and written, one text a session's row or a call."""
+        rows = [ByteTokenizer().decode(context) for session in self.sessions for context in session.contexts]
+        return rows + self.texts
 
 
 class Bench:
@@ -81,7 +91,7 @@ def answers(transcripts: Sequence[Transcript]) -> list[str | None]:
     return [transcript.answer for transcript in transcripts]
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"oracle", "random"}))
+@pytest.mark.parametrize("name", sorted(method_names().keys() - {"oracle", "random"}))
 def test_every_method_answers_all_questions_in_order_and_bears_its_name(name: str) -> None:
     bench = Bench(" Oslo </answer>" if name == "naive-generation" else "<answer> Oslo </answer>")
     transcripts = bench.run(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from search_agents.config import EvalConfig, TrainConfig, find_recipe, load_config, parse_flags
+from search_agents.config.schema import ModelSection
 from search_agents.models import SHIPPED, find_model, read_protocol, write_protocol
 
 from search_env.errors import ModelError
@@ -37,7 +38,7 @@ def test_tiny_is_the_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_shipped_model_brings_the_protocol_of_its_recipe() -> None:
-    protocol = load_config(EvalConfig, base=read_protocol(find_model("tiny")))
+    protocol = load_config(EvalConfig, base=read_protocol(ModelSection())[0])
     recipe = load_config(TrainConfig, [find_recipe("fictional-wiki", "train")])
     assert protocol.env == recipe.env
     assert protocol.rollout.max_episode_tokens == recipe.rollout.max_episode_tokens
@@ -61,21 +62,21 @@ def test_a_protocol_is_read_as_it_was_written(tmp_path: Path) -> None:
     flags += ["--evaluation.split", "dev"]
     config = load_config(TrainConfig, [], parse_flags(flags))
     write_protocol(tmp_path, config)
-    read = load_config(EvalConfig, base=read_protocol(str(tmp_path)))
+    read = load_config(EvalConfig, base=read_protocol(ModelSection(path=str(tmp_path)))[0])
     assert read.env == config.env
     assert read.rollout == config.rollout
     assert read.evaluation.split == "dev"
 
 
 def test_a_model_without_a_stored_protocol_gets_prompts_that_explain_it(tmp_path: Path) -> None:
-    assert read_protocol(str(tmp_path))["env"]["prompt"] == "base"
+    assert read_protocol(ModelSection(path=str(tmp_path)))[0]["env"]["prompt"] == "base"
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": "x"}))
-    assert read_protocol(str(tmp_path))["env"]["prompt"] == "instruct"
-    assert read_protocol("org/name")["env"]["prompt"] == "instruct"
-    load_config(EvalConfig, base=read_protocol(str(tmp_path)))
+    assert read_protocol(ModelSection(path=str(tmp_path)))[0]["env"]["prompt"] == "instruct"
+    assert read_protocol(ModelSection(path="org/name"))[0]["env"]["prompt"] == "instruct"
+    load_config(EvalConfig, base=read_protocol(ModelSection(path=str(tmp_path)))[0])
 
 
 def test_a_broken_protocol_is_told_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "search_env.json").write_text("{")
     with pytest.raises(ModelError, match=r"search_env\.json: is not JSON"):
-        read_protocol(str(tmp_path))
+        read_protocol(ModelSection(path=str(tmp_path)))[0]

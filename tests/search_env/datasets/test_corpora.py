@@ -171,8 +171,8 @@ def test_a_table_needs_a_head_that_is_known(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "where"),
     [
-        ([OURS, OURS], "corpus.jsonl:2: 'id' '1' is already used at .*corpus.jsonl:1; give every row its own"),
-        ([kilt_page(), OURS, kilt_page()], "corpus.jsonl:3: 'id' '7-0' is already used at .*corpus.jsonl:1"),
+        ([OURS, OURS], "corpus.jsonl:2: id '1' is already used at .*corpus.jsonl:1; give every row its own"),
+        ([kilt_page(), OURS, kilt_page()], "corpus.jsonl:3: id '7-0' is already used at .*corpus.jsonl:1"),
     ],
 )
 def test_an_id_that_occurs_twice_is_named_with_both_places(tmp_path, rows, where):
@@ -184,7 +184,7 @@ def test_ids_with_one_hash_are_not_taken_for_one_id(tmp_path, monkeypatch):
     monkeypatch.setattr("search_env.datasets.corpora._hash", lambda document_id: 7)
     path = write(tmp_path, "\n".join(OURS.replace('"1"', f'"{n}"') for n in range(5)))
     assert len(read(path)) == 5
-    with pytest.raises(DatasetError, match=r":6: 'id' '3' is already used at .*:4"):
+    with pytest.raises(DatasetError, match=r":6: id '3' is already used at .*:4"):
         read(write(tmp_path, path.read_text() + "\n" + OURS.replace('"1"', '"3"')))
 
 
@@ -260,7 +260,7 @@ def test_malformed_rows_are_left_out_counted_and_capped_when_asked(tmp_path):
     assert skipped.count == 3
     assert str(skipped).splitlines()[0] == "3 malformed rows were left out; the first:"
     assert f"{path}:3: 'text' is missing" in str(skipped)
-    with pytest.raises(DatasetError, match=r"corpus.jsonl:4: broken JSON.* \(2 malformed rows before it were left out"):
+    with pytest.raises(DatasetError, match=r"corpus.jsonl:4: broken JSON.* \(2 malformed rows were left out before it"):
         read(path, skipped=SkippedRows(2))
 
 

@@ -55,6 +55,17 @@ def test_the_fingerprint_is_the_same_everywhere():
     assert DATASET.fingerprint == "b04fa627f3224f27"
 
 
+def test_the_corpus_has_a_fingerprint_of_its_own_whatever_is_asked_and_in_whatever_order_it_lies():
+    fingerprint = DATASET.corpus_fingerprint
+    assert fingerprint == "73668a6de4edf092"
+    for same in ({"questions": QUESTIONS[:1]}, {"documents": DOCUMENTS[::-1]}, {"name": "other", "split": "train"}):
+        assert dataclasses.replace(DATASET, **same).corpus_fingerprint == fingerprint
+    for change in ({"id": "d9"}, {"title": "Another"}, {"text": "Another."}):
+        other = dataclasses.replace(DOCUMENTS[0], **change)
+        assert dataclasses.replace(DATASET, documents=(other, *DOCUMENTS[1:])).corpus_fingerprint != fingerprint
+    assert dataclasses.replace(DATASET, documents=()).corpus_fingerprint is None
+
+
 def test_a_dataset_is_never_copied():
     assert copy.deepcopy({"dataset": DATASET})["dataset"] is DATASET
 
@@ -91,7 +102,7 @@ def test_data_that_is_no_path_is_refused():
 def test_loading_happens_once_until_a_file_changes(tmp_path, monkeypatch):
     calls = []
 
-    def loader(split, data):
+    def loader(split, data, skipped):
         calls.append(split)
         return dataclasses.replace(DATASET, split=split)
 

@@ -192,7 +192,7 @@ def test_missing_data_says_every_way_to_get_it(data):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"_id": "id0"}, "'_id' 'id0' is already used at .*bad.json: row 1"),
+        ({"_id": "id0"}, "id 'id0' is already used at .*bad.json: row 1"),
         ({"_id": "MISSING"}, "'_id' is missing"),
         ({"answer": "MISSING"}, "'answer' is missing"),
         ({"answer": ""}, "'answer' is empty"),
@@ -217,7 +217,7 @@ def test_a_broken_row_is_named_by_file_and_row(tmp_path, changes, problem):
         (b'[\n{"_id": "1",\n"question" "x"}]', "bad.json:3: broken JSON at column 12"),
         (b'[\n\n"\xff"]', "bad.json:3: invalid UTF-8"),
         (b'{"data": []}', "bad.json:1: must be a JSON list"),
-        (b"[1]", "bad.json:1: must be a JSON list of objects"),
+        (b"[1]", "bad.json: row 1: must be a JSON object"),
         (b"[" * 100_000, "bad.json:1: broken JSON"),
         (b"[]", "has no questions"),
     ],

@@ -69,7 +69,7 @@ def test_unusual_line_separators_inside_a_text_do_not_split_the_row(tmp_path):
         ('["q2", "Who?"]', "must be a JSON object {…}, got a list"),
         (question(id="MISSING"), "'id' is missing; the row has 'question', 'answers'"),
         (question(id=7), "'id' must be text, got a number 7"),
-        (question(id="q1"), "'id' 'q1' is already used at .*dev.jsonl:1; give every row its own"),
+        (question(id="q1"), "id 'q1' is already used at .*dev.jsonl:1; give every row its own"),
         (question(question="MISSING"), "'question' is missing"),
         (question(question=" "), "'question' is empty"),
         (question(question=["Who?"]), "'question' must be text, got a list"),
@@ -104,7 +104,7 @@ def test_a_broken_line_is_named_by_file_and_line(tmp_path, line, problem):
         ('{"id": "d1", "title": "T"}', "'text' is missing"),
         ('{"id": "d1", "title": "T", "text": ""}', "'text' is empty"),
         ('{"id": "d1", "title": 3, "text": "x"}', "'title' must be text"),
-        ('{"id": "d0", "title": "T", "text": "x"}', "'id' 'd0' is already used at .*corpus.jsonl:1"),
+        ('{"id": "d0", "title": "T", "text": "x"}', "id 'd0' is already used at .*corpus.jsonl:1"),
     ],
 )
 def test_a_broken_document_is_named_by_file_and_line(tmp_path, line, problem):

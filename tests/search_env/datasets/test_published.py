@@ -132,10 +132,10 @@ def test_bamboogles_table_is_asked_over_the_corpus_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ("Frage,Antwort\n", r"csv:1: must have the columns Question and Answer, has Frage, Antwort"),
+        ("Frage,Antwort\n", r"csv:1: must have the columns Question and Answer, has .Frage, Antwort."),
         ("", r"csv:1: must have the columns Question and Answer, has none"),
         ("Question,Answer\nWho?,\n", r"csv:2: 'answer' is empty"),
-        ("Question,Answer\nWho?\n", r"csv:2: 'answer' is missing"),
+        ("Question,Answer\nWho?\n", r"csv:2: has 1 cells, and the head names 2"),
     ],
 )
 def test_a_broken_table_is_named_by_file_and_line(tmp_path, table, problem):
@@ -191,6 +191,46 @@ def test_a_file_may_be_gzipped_and_must_be_whole(tmp_path):
     questions.write_bytes(questions.read_bytes()[:-20])
     with pytest.raises(DatasetError, match=r"mine\.jsonl\.gz: not a whole gzip file"):
         load("custom", data=questions)
+
+
+def test_the_files_of_a_folder_may_be_compressed(tmp_path):
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+    passages = [{"id": "d", "title": "Ada", "text": "She was first."}]
+    write_lines(tmp_path / "ours" / "corpus.jsonl.gz", passages)
+    write_lines(tmp_path / "ours" / "dev.jsonl.gz", [{"id": "q", "question": "Who?", "answers": ["Ada"]}])
+    write_lines(tmp_path / "theirs" / "musique_full_v1.0_dev.jsonl.gz", [MUSIQUE_ROW])
+    for name in ("custom", "musique"):
+        dataset = load(name, split="dev", data=tmp_path / "ours")
+        assert (len(dataset.questions), len(dataset.documents)) == (1, 1)
+    assert load("musique", split="dev", data=tmp_path / "theirs").questions[0].kind == "2hop"
+    with pytest.raises(ConfigError, match=r"unknown split 'dve'. Did you mean 'dev'. Known: dev"):
+        load("custom", split="dve", data=tmp_path / "ours")
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_is_ours_or_the_publishers_by_its_name_compressed_or_not(tmp_path, ending):
+    ours = write_lines(tmp_path / f"mine.jsonl{ending}", [{"id": "q", "question": "Who?", "answers": ["Ada"]}])
+    theirs = write_lines(tmp_path / f"musique_ans_v1.0_dev.jsonl{ending}", [MUSIQUE_ROW])
+    assert [question.id for question in load("musique", data=ours).questions] == ["q"]
+    assert [question.kind for question in load("musique", data=theirs).questions] == ["2hop"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"answerable": "false"}, "'answerable' must be true or false, got text 'false'"),
+        ({"paragraphs": [MUSIQUE_ROW["paragraphs"][0] | {"idx": [0]}]}, "'idx' must be a number, got a list"),
+        (
+            {"question_decomposition": [{"question": "Who?", "answer": "Ada", "paragraph_support_idx": {}}]},
+            "'paragraph_support_idx' must be a number, got an object",
+        ),
+    ],
+)
+def test_a_wrong_type_in_musique_is_named(tmp_path, changes, problem):
+    file = write_lines(tmp_path / "musique_full_v1.0_dev.jsonl", [MUSIQUE_ROW | changes])
+    with pytest.raises(DatasetError, match=rf"dev\.jsonl:1: {problem}"):
+        load("musique", split="dev", data=file)
 
 
 def test_your_own_questions_load_from_a_folder_or_a_file(tmp_path):

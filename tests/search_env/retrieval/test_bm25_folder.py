@@ -100,7 +100,7 @@ def test_a_folder_in_use_is_not_overwritten(corpus, folder):
 def test_a_bad_corpus_leaves_nothing_behind(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text('{"id": "1", "text": "one"}\n{"id": "1", "text": "two"}\n')
-    with pytest.raises(DatasetError, match=r"corpus\.jsonl:2: 'id' '1' is already used"):
+    with pytest.raises(DatasetError, match=r"corpus\.jsonl:2: id '1' is already used"):
         build_folder(corpus, tmp_path / "index")
     assert list(tmp_path.iterdir()) == [corpus]
 

@@ -302,7 +302,7 @@ def test_no_more_calls_than_allowed_are_made_at_the_same_time(answers):
 
 def test_it_is_a_retriever_with_the_fingerprint_of_the_one_it_wraps():
     retriever, _, _ = resilient()
-    assert isinstance(retriever, Retriever) and retriever.fingerprint == "in-memory"
+    assert isinstance(retriever, Retriever) and retriever.fingerprint == InMemoryRetriever(DOCUMENTS).fingerprint
     assert copy.deepcopy(retriever) is retriever
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_env import retrieval
+from search_env import plugins, retrieval
 from search_env.errors import ConfigError, DatasetError, RetrieverIndexError
 from search_env.retrieval import InMemoryRetriever, get_retriever, retriever_settings
 from search_env.retrieval.base import digest_documents
@@ -126,6 +126,12 @@ def test_a_digest_tells_any_two_corpora_apart(rows, data):
     assert digest_documents("y", one) != digest_documents("x", one)
 
 
+def test_a_retriever_in_memory_is_named_after_its_documents_whatever_their_order():
+    fingerprint = InMemoryRetriever(DOCUMENTS).fingerprint
+    assert InMemoryRetriever(iter(DOCUMENTS[::-1])).fingerprint == fingerprint
+    assert InMemoryRetriever(DOCUMENTS[1:]).fingerprint != fingerprint
+
+
 def test_hybrid_sums_reciprocal_ranks():
     words = InMemoryRetriever(DOCUMENTS)  # finds 1 before 3: ties by id
     (hits,) = HybridRetriever([words, BM25Retriever.in_memory(DOCUMENTS)]).search(["Norway"], 3)
@@ -163,10 +169,10 @@ def test_hybrid_is_made_from_nested_specs_and_names_all_in_its_fingerprint():
 def test_an_installed_package_adds_a_retriever(monkeypatch):
     value = "search_env.retrieval.bm25:BM25Settings"
     point = EntryPoint(name="mine", value=value, group="search_env.retrievers")
-    monkeypatch.setattr(retrieval, "entry_points", lambda group: [point])
-    retrieval.retriever_names.cache_clear()
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point])
+    plugins.plugins.cache_clear()
     try:
         assert isinstance(get_retriever("mine", DOCUMENTS), BM25Retriever)
         assert {"mine", "bm25"} <= set(retrieval.retriever_names())
     finally:
-        retrieval.retriever_names.cache_clear()
+        plugins.plugins.cache_clear()

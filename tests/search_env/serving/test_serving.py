@@ -102,9 +102,9 @@ def test_no_queries_are_no_search(address, retriever):
     assert retriever.batches == []
 
 
-def test_info_tells_fingerprint_and_limits(address):
+def test_info_tells_fingerprint_and_limits(address, retriever):
     info = httpx.get(f"{address}/v1/info").json()
-    assert info["fingerprint"] == "in-memory"
+    assert info["fingerprint"] == retriever.fingerprint
     assert info["settings"]["max_queries"] == 4
 
 

@@ -1,0 +1,37 @@
+"""Makes the engine that a config describes."""
+
+from __future__ import annotations
+
+from search_agents.config.schema import ModelSection
+from search_agents.engines.base import Engine
+from search_agents.models import find_model, model_fingerprint
+
+__all__ = ["make_engine", "model_identity"]
+
+
+def make_engine(section: ModelSection) -> Engine:
+    """Load the model, or get ready to ask its server.
+
+    Raises:
+        ConfigError: If a setting is wrong.
+        MissingDependencyError: If a package is not installed.
+        ModelError: If the model cannot be used.
+    """
+    if section.server is not None:
+        from search_agents.engines.openai import OpenAIEngine
+
+        return OpenAIEngine(section.path, section.server)
+    from search_agents.engines.transformers import TransformersEngine  # it brings torch
+
+    return TransformersEngine.from_pretrained(find_model(section.path), dtype=section.dtype)
+
+
+def model_identity(section: ModelSection) -> str:
+    """What tells the model from others: see `model_fingerprint`; a server's model is known by its name only.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    if section.server is not None:
+        return f"{section.path} at {section.server.url}"
+    return model_fingerprint(find_model(section.path))

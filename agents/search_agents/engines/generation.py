@@ -1,0 +1,63 @@
+"""Texts written by an engine that opens sessions: requests of any kind, in batches that fit the memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from search_agents.engines.base import Completion, GenerationRequest, SampledSegment, SamplingParams, TokenEngine
+
+__all__ = ["generate_in_sessions"]
+
+
+def generate_in_sessions(
+    engine: TokenEngine,
+    requests: Sequence[GenerationRequest],
+    *,
+    chat: bool,
+    max_tokens: int,
+    cache_tokens: int,
+) -> list[Completion | None]:
+    """Write a text for each request; see `Engine.generate`.
+
+    Args:
+        engine: Opens a session for each batch.
+        requests: Those with the same sampling are batched, the longest prompts first.
+        chat: Whether system and user words go through the model's chat template.
+        max_tokens: The most tokens of prompt and text together.
+        cache_tokens: The most tokens that a session holds, rows times the longest of them; bounds its memory.
+    """
+    max_tokens = min(max_tokens, engine.max_context)
+    prompts = [engine.encode_prompt(request.prompt, chat=chat) for request in requests]
+    completions: list[Completion | None] = [None] * len(requests)
+    groups: dict[SamplingParams, list[int]] = defaultdict(list)
+    for index in sorted(range(len(requests)), key=lambda index: -len(prompts[index])):
+        if len(prompts[index]) < max_tokens:
+            groups[requests[index].sampling].append(index)
+    for sampling, group in groups.items():
+        for batch in _batches(group, [len(prompts[index]) + sampling.max_tokens for index in group], cache_tokens):
+            width = min(max_tokens, len(prompts[batch[0]]) + sampling.max_tokens)
+            rows = [prompts[index] for index in batch]
+            session = engine.open(rows, seeds=[requests[index].seed for index in batch], max_tokens=width)
+            for index, segment in zip(batch, session.sample(range(len(batch)), sampling), strict=True):
+                completions[index] = _completion(segment, len(prompts[index]))
+    return completions
+
+
+def _batches(group: Sequence[int], widths: Sequence[int], cache_tokens: int) -> Iterator[Sequence[int]]:
+    """Cut a group, longest first, into batches whose rows fit into the cache at the width of their first."""
+    start = 0
+    while start < len(group):
+        count = max(1, cache_tokens // widths[start])
+        yield group[start : start + count]
+        start += count
+
+
+def _completion(segment: SampledSegment, prompt_tokens: int) -> Completion:
+    return Completion(
+        text=segment.text,
+        finish=segment.finish,
+        logprobs=tuple(segment.logprobs),
+        prompt_tokens=prompt_tokens,
+        tokens=len(segment.token_ids),
+    )

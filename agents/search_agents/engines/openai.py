@@ -1,0 +1,221 @@
+"""The engine of any server that speaks OpenAI's API: OpenAI, ``vllm serve``, SGLang, llama.cpp, Ollama.
+
+The server holds the model and its tokenizer, so there are no sessions here: texts go in
+and out. Requests are sent side by side; the client library repeats those that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, TypeVar
+
+from search_agents.config.schema import ServerSection
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    FinishReason,
+    GenerationRequest,
+    ScoredText,
+    ScoringRequest,
+)
+from search_env.errors import ConfigError, EngineUnavailable, MissingDependencyError, ModelError
+
+__all__ = ["OpenAIEngine", "restore_stop"]
+
+T = TypeVar("T")
+
+# OpenAI gives a code; vLLM, SGLang, llama.cpp and Ollama say it in words.
+_TOO_LONG = re.compile(r"context (?:length|size|window)|max_model_len|maximum context|longer than the model", re.I)
+
+
+class OpenAIEngine:
+    """See `Engine`.
+
+    With ``api: chat`` the server applies the model's chat template, so prompts must be in the style ``instruct``;
+    with ``api: completions`` they are plain text. A stop string, which these servers cut off, is put back where the
+    server says which one it was, or the text shows it; see `restore_stop`.
+
+    Args:
+        model: The name of the model on the server.
+        server: The server.
+
+    Raises:
+        ConfigError: If the environment variable of the key is not set.
+        MissingDependencyError: If the package ``openai`` is not installed.
+    """
+
+    def __init__(self, model: str, server: ServerSection) -> None:
+        self.name = model
+        self._server = server
+        if server.api_key_env is not None and server.api_key_env not in os.environ:
+            raise ConfigError(
+                f"the environment variable {server.api_key_env} is not set, and server.api_key_env names it. "
+                f"Set it: export {server.api_key_env}=…"
+            )
+        _import_openai()
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can be asked for; see `Engine.capabilities`."""
+        able = {Capability.GENERATE}
+        return frozenset(able | {Capability.SCORE} if self._server.scores else able)
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> list[Completion | None]:
+        """Write a text for each request; see `Engine.generate`.
+
+        The server's own context bounds prompt and text: `max_tokens` bounds the text only.
+
+        Raises:
+            ConfigError: If `chat` does not suit the API, or a response would have to be continued that cannot be.
+            EngineUnavailable: If a request failed for good.
+            ModelError: If the server refuses the key, the model or a request.
+        """
+        api = self._server.api
+        if chat != (api == "chat"):
+            styles = "'instruct'" if api == "chat" else "'base' or 'bare'"
+            raise ConfigError(f"`api: {api}` needs the prompt style {styles}. Change env.prompt or the api.")
+        return self._side_by_side(self._chat if chat else self._complete, requests)
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+        """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
+        if not self._server.scores:
+            raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
+        return self._side_by_side(self._score, requests)
+
+    def _complete(self, request: GenerationRequest) -> Completion | None:
+        reply = self._fitting(self._client.completions.create, prompt=request.prompt.text, **self._parameters(request))
+        return reply and _completion(reply, reply.choices[0], reply.choices[0].text, request)
+
+    def _chat(self, request: GenerationRequest) -> Completion | None:
+        prompt, extra = request.prompt, {}
+        messages: list[Mapping[str, str]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        messages.append({"role": "user", "content": prompt.user})
+        if prompt.prefill:
+            if not self._server.continues:
+                raise ConfigError(
+                    f"{self.name} would have to go on with a response that begins {prompt.prefill[:40]!r}. Use a "
+                    "server that can, with server.continues: true (vLLM, SGLang), or `api: completions`."
+                )
+            messages.append({"role": "assistant", "content": prompt.prefill})
+            extra = {"extra_body": {"continue_final_message": True, "add_generation_prompt": False}}
+        create = self._client.chat.completions.create
+        reply = self._fitting(create, messages=messages, **self._parameters(request), **extra)
+        return reply and _completion(reply, reply.choices[0], reply.choices[0].message.content or "", request)
+
+    def _score(self, request: ScoringRequest) -> ScoredText:
+        reply = self._client.completions.create(
+            model=self.name, prompt=request.context + request.text, max_tokens=1, echo=True, logprobs=0, temperature=0.0
+        )
+        found = reply.choices[0].logprobs
+        begin, end = len(request.context), len(request.context) + len(request.text)
+        places = [place for place, offset in enumerate(found.text_offset) if begin <= offset < end]
+        return ScoredText(
+            tokens=tuple(found.tokens[place] for place in places),
+            logprobs=tuple(found.token_logprobs[place] or 0.0 for place in places),  # nothing stands before the first
+            context_tokens=places[0] if places else len(found.tokens),
+        )
+
+    def _fitting(self, create: Callable[..., Any], **parameters: Any) -> Any:
+        """The reply; None if the server says that the prompt leaves no room in the model's context."""
+        try:
+            return create(**parameters)
+        except _import_openai().BadRequestError as error:
+            if error.code == "context_length_exceeded" or _TOO_LONG.search(str(error)):
+                return None
+            raise
+
+    def _parameters(self, request: GenerationRequest) -> dict[str, Any]:
+        sampling = request.sampling
+        return {
+            "model": self.name,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "seed": request.seed % (1 << 31),
+            **({"stop": list(sampling.stop)} if sampling.stop else {}),
+        }
+
+    def _side_by_side(self, ask: Callable[[Any], T], requests: Sequence[Any]) -> list[T]:
+        openai = _import_openai()
+        try:
+            with ThreadPoolExecutor(self._server.concurrency) as pool:
+                return list(pool.map(ask, requests))
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            raise ModelError(
+                f"{self._server.url} refuses: {error}. Check the model's name ({self.name!r}) and the key "
+                f"(server.api_key_env: {self._server.api_key_env})."
+            ) from error
+        except openai.BadRequestError as error:
+            raise ModelError(f"{self._server.url} refuses a request: {error}") from error
+        except openai.OpenAIError as error:
+            raise EngineUnavailable(
+                f"the model {self.name!r} at {self._server.url} failed for good, after {self._server.retries} retries: "
+                f"{type(error).__name__}: {error}. Start the server, and go on with what was answered."
+            ) from error
+
+    @cached_property
+    def _client(self) -> Any:
+        server = self._server
+        key = os.environ[server.api_key_env] if server.api_key_env else "none"
+        return _import_openai().OpenAI(
+            api_key=key, base_url=server.url, timeout=server.timeout, max_retries=server.retries
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A client has locks and open connections, and the key.
+        return {key: value for key, value in self.__dict__.items() if key != "_client"}
+
+
+def restore_stop(text: str, stop: Sequence[str], named: str | None) -> str | None:
+    """Find the stop string that a server has cut off.
+
+    Args:
+        text: What the server returned.
+        stop: The stop strings it was given.
+        named: The one that the server says it was, if it says so.
+
+    Returns:
+        The stop string. Where the server does not say, the one whose opening tag stands open in the text
+        (``</answer>`` closes ``<answer>``, ``<end_of_query>`` closes ``<begin_of_query>``); None if none does.
+    """
+    if named in stop:
+        return named
+    for string in stop:
+        opening = string.replace("end", "begin") if "end" in string else string.replace("/", "")
+        if opening != string and text.rfind(opening) > text.rfind(string):
+            return string
+    return None
+
+
+def _completion(reply: Any, choice: Any, text: str, request: GenerationRequest) -> Completion:
+    finish = FinishReason.LENGTH
+    if choice.finish_reason != "length":
+        # vLLM names the string in `stop_reason`, SGLang in `matched_stop`; both have a number there for a token.
+        named = getattr(choice, "stop_reason", None) or getattr(choice, "matched_stop", None)
+        ended = None
+        if request.sampling.stop and not text.endswith(request.sampling.stop):
+            ended = restore_stop(text, request.sampling.stop, named)
+        finish = FinishReason.STOP if ended or text.endswith(request.sampling.stop or ("\0",)) else FinishReason.EOS
+        text += ended or ""
+    usage = reply.usage
+    return Completion(
+        text=text,
+        finish=finish,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        tokens=usage.completion_tokens if usage else 0,
+    )
+
+
+def _import_openai() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise MissingDependencyError(
+            "a server's model needs the package openai: pip install 'search-env[openai]'"
+        ) from None
+    return openai

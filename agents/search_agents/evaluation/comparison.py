@@ -1,0 +1,157 @@
+"""Many methods on many sets of questions under one setting: one evaluation each, and a table of all.
+
+::
+
+    outputs/bench-methods/
+    ├── <set>/<method>/     the folder of an evaluation, see `evaluation_folder`
+    ├── results.json        the scores of all evaluations that are finished
+    └── results.md          the same as tables
+
+Started again with the same config, a comparison goes on where it stopped: finished
+evaluations are left as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_agents.config import ComparisonConfig
+from search_agents.config.schema import QuestionSet
+from search_agents.engines.base import Engine
+from search_agents.engines.build import make_engine
+from search_agents.evaluation.environments import check_env_section
+from search_agents.evaluation.evaluate import HeldOut
+from search_agents.evaluation.evaluation_folder import EvaluationFolder
+from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
+from search_agents.evaluation.report import table
+from search_agents.learning.run_folder import write_json
+from search_agents.methods import MethodSpec, check_method, method_name, needs_model
+from search_env.errors import ConfigError
+
+__all__ = ["comparison_tables", "run_comparison"]
+
+_COLUMNS = (
+    ("F1", "f1", "{:.3f}"),
+    ("EM", "em", "{:.3f}"),
+    ("ACC_R", "cem", "{:.3f}"),
+    ("answered", "format_rate", "{:.2f}"),
+    ("searches/q", "searches_per_question", "{:.2f}"),
+    ("calls/q", "calls_per_question", "{:.2f}"),
+    ("tokens read/q", "read_tokens_per_question", "{:.0f}"),
+    ("written/q", "written_tokens_per_question", "{:.0f}"),
+    ("s/q", "seconds_per_question", "{:.2f}"),
+)
+
+
+def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str], None]) -> str:
+    """Evaluate every method on every set, those that are not finished yet.
+
+    Args:
+        config: Everything about the comparison.
+        out: Its folder: new, or that of the same comparison.
+        tell: Is told of each evaluation when it begins and when it ends.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ConfigError: If a setting is wrong, or the folder holds other evaluations.
+        SearchEnvError: If an evaluation cannot be made; those before it are kept.
+        KeyboardInterrupt: If the user stopped it; its text says how to go on.
+    """
+    _check(config)
+    engine: Engine | None = None
+    for asked in config.sets:
+        held_out: HeldOut | None = None
+        for method in config.methods:
+            name, place = f"{asked.id} {method_key(method)}", out / set_key(asked) / method_key(method)
+            evaluation = config.of(method, asked)
+            if _finished(place) is not None:
+                described = {"config": evaluation.model_dump(mode="json")}
+                EvaluationFolder(place).require_same(described, "what is compared")
+                tell(f"{name}: finished before")
+                continue
+            if engine is None and needs_model(method):
+                engine = make_engine(config.model)
+            held_out = held_out or HeldOut(evaluation)
+            tell(f"{name}: {len(held_out.questions)} questions")
+            begun = time.perf_counter()
+            run = EvaluationRun(evaluation, held_out=held_out, engine=engine)
+            try:
+                result = run.go_on(EvaluationFolder.open(place)) if place.exists() else run.start(place)[0]
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("go on with the same command; finished evaluations are kept") from None
+            tell(f"{name}: F1 {result['results'][0]['f1']:.3f} in {time.perf_counter() - begun:.0f} s")
+            write_tables(config, out)
+    return write_tables(config, out)
+
+
+def write_tables(config: ComparisonConfig, out: Path) -> str:
+    """Write what is finished as results.json and results.md; returns the latter's text."""
+    results = {
+        set_key(asked): {method_key(method): row for method, row in _rows(config.methods, out / set_key(asked))}
+        for asked in config.sets
+    }
+    write_json(out / "results.json", {"config": config.model_dump(mode="json"), "sets": results})
+    text = comparison_tables(results)
+    (out / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def comparison_tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """One Markdown table a set.
+
+    Args:
+        results: Set, method, and the row of its result.json at the first temperature.
+    """
+    parts = []
+    for asked, rows in results.items():
+        cells = [
+            [method, *(layout.format(row[key]) if key in row else "-" for _, key, layout in _COLUMNS)]
+            for method, row in rows.items()
+        ]
+        count = max((row["n"] for row in rows.values()), default=0)
+        parts += [f"## {asked}: {count} questions", table(["method", *(label for label, *_ in _COLUMNS)], cells)]
+    return "\n\n".join(parts) + "\n"
+
+
+def set_key(asked: QuestionSet) -> str:
+    """The name of a set in folders and tables: ``HotpotQA-v0``, with the split if the set names one."""
+    return "-".join(filter(None, [asked.id.removeprefix("SearchQA-"), asked.split]))
+
+
+def method_key(method: MethodSpec) -> str:
+    """The name of a method in folders and tables, its options included: ``ircot-variant=flashrag``."""
+    if isinstance(method, str):
+        return method
+    options = [f"{key}={Path(str(value)).name}" for key, value in method.items() if key != "name"]
+    return "-".join([method_name(method), *options])
+
+
+def _rows(methods: Sequence[MethodSpec], folder: Path) -> Iterator[tuple[MethodSpec, dict[str, Any]]]:
+    for method in methods:
+        if (result := _finished(folder / method_key(method))) is not None:
+            row = result["results"][0]
+            yield method, {**row, "seconds_per_question": row["seconds"] / max(1, row["n"] + row["invalid"])}
+
+
+def _finished(place: Path) -> dict[str, Any] | None:
+    """The result of an evaluation that has nothing left to do."""
+    result = EvaluationFolder(place).result()
+    return result if result is not None and is_whole(result) else None
+
+
+def _check(config: ComparisonConfig) -> None:
+    for what, keys in (
+        ("methods must differ in name or options", [method_key(method) for method in config.methods]),
+        ("sets must differ in id or split", [set_key(asked) for asked in config.sets]),
+    ):
+        if len(set(keys)) < len(keys):
+            raise ConfigError(f"{what}; given: {', '.join(keys)}.")
+    for method in config.methods:
+        check_method(method)
+    for asked in config.sets:
+        check_env_section(config.of(config.methods[0], asked).env)

@@ -1,0 +1,230 @@
+"""Plays methods that are written as steps: many questions at once, and a transcript of each.
+
+What the questions in play ask for at the same time is one batch for the engine and one
+for the retriever. What is sampled for a question depends on its number and its own
+steps, never on the questions beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from search_agents.config.schema import Section
+from search_agents.engines.base import Capability, Completion, GenerationRequest, ScoredText, ScoringRequest
+from search_agents.methods.base import Setting
+from search_agents.methods.prompts import first_line, passages, short_answer_prompt
+from search_agents.methods.steps import Generate, Note, Retrieve, Score, Step, Steps, generate
+from search_agents.rollout.collect import derive_seed
+from search_env.dialects import make_inert
+from search_env.errors import RetrieverUnavailable
+from search_env.retrieval.metering import Spent, add_spent, metered, shares
+from search_env.types import Action, ActionKind, Call, FormatVerdict, Hit, Question, StopReason, Transcript, Turn
+
+__all__ = ["NoOptions", "StepwiseMethod"]
+
+
+class NoOptions(Section):
+    """A method without options of its own."""
+
+
+class StepwiseMethod(ABC):
+    """A method whose `answer` is a generator of steps; see `search_agents.methods.steps`.
+
+    Args:
+        setting: What the comparison holds fixed.
+        options: What the method leaves open; None takes its paper's defaults.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.GENERATE})
+    """What the engine must be able to do."""
+    Options: ClassVar[type[Section]] = NoOptions
+    """Its options; the docstring under a field is its help text."""
+
+    def __init__(self, setting: Setting, options: Any = None) -> None:
+        self.setting = setting
+        self.options = self.Options() if options is None else options
+
+    @abstractmethod
+    def answer(self, question: Question) -> Steps[str]:
+        """Find the answer to a question; empty if there is none. The question's answers are not for it to read."""
+
+    def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
+        """Answer questions; see `Method.run`."""
+        waiting = deque(number for number in range(len(questions)) if number not in skip)
+        running: list[_Play] = []
+        while waiting or running:
+            while waiting and len(running) < self.setting.env.num_envs:
+                number = waiting.popleft()
+                running.append(_Play(self.answer(questions[number]), number, questions[number]))
+            _run_steps(self.setting, [play for play in running if not play.ended])
+            yield from (play.transcript() for play in running if play.ended)
+            running = [play for play in running if not play.ended]
+
+    def short_answer(self, question: Question, task: str, *, purpose: str = "answer") -> Steps[str]:
+        """Let the model answer briefly: the reader that all methods share where their paper names no other.
+
+        Args:
+            question: The question.
+            task: What the model is to do, and all it may read.
+            purpose: See `Generate.purpose`.
+        """
+        prompt = short_answer_prompt(task, make_inert(question.text), chat=self.setting.chat)
+        stop = () if self.setting.chat else ("\n",)
+        return first_line((yield from generate(purpose, prompt, stop=stop)).text)
+
+
+class _Play:
+    """One question in play: its generator, and what has been done for it."""
+
+    def __init__(self, steps: Steps[str], number: int, question: Question) -> None:
+        self._steps, self._number, self._question = steps, number, question
+        self._sampled = 0
+        self._turns: list[Turn] = []
+        self._calls: list[Call] = []
+        self._segment = ""
+        self._spent: Spent = {}
+        self._answer = ""
+        self._stop_reason: StopReason | None = None
+        self.asked: Sequence[Step] = ()
+        """The steps that are to be run now."""
+        self._send(None)
+
+    @property
+    def ended(self) -> bool:
+        return self._stop_reason is not None
+
+    def seed(self, base: int) -> int:
+        """The seed of the next text."""
+        self._sampled += 1
+        return derive_seed(base, self._number, self._sampled)
+
+    def go_on(self, results: Sequence[Any]) -> None:
+        """Take the results of `asked`, see `_run_steps`."""
+        for step, result in zip(self.asked, results, strict=True):
+            if isinstance(step, Retrieve):
+                self._spent = add_spent([self._spent, result.spent])
+                self._take_hits(step, result.hits)
+            elif result is None and isinstance(step, Generate):
+                self._stop_reason = StopReason.MAX_TOKENS
+            else:
+                self._take_call(step, result)
+        if self.ended:
+            self._steps.close()
+        else:
+            self._send([result.hits if isinstance(result, _Found) else result for result in results])
+
+    def transcript(self) -> Transcript:
+        """What was done."""
+        turns, problem = tuple(self._turns), "the episode ends without an answer"
+        if self._stop_reason is StopReason.ANSWERED:
+            action = Action(kind=ActionKind.ANSWER, text=self._answer)
+            turns = (*turns, Turn(segment=self._segment, action=action, calls=tuple(self._calls)))
+            problem = "" if self._answer else "the answer is empty"
+        return Transcript(
+            question=self._question,
+            turns=turns,
+            stop_reason=self._stop_reason,
+            format=FormatVerdict(problems=(problem,) if problem else ()),
+            spending=self._spent,
+        )
+
+    def _send(self, results: Sequence[Any] | None) -> None:
+        try:
+            self.asked = self._steps.send(results)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            self._answer, self._stop_reason = stop.value, StopReason.ANSWERED
+
+    def _take_hits(self, step: Retrieve, hits: tuple[Hit, ...] | None) -> None:
+        if hits is None:
+            self._stop_reason = StopReason.RETRIEVER_UNAVAILABLE
+            return
+        action = Action(kind=ActionKind.SEARCH, text=step.query)
+        calls, self._calls = tuple(self._calls), []
+        self._turns.append(Turn(segment="", action=action, hits=hits, observation=passages(hits), calls=calls))
+
+    def _take_call(self, step: Generate | Score | Note, result: Completion | ScoredText | None) -> None:
+        if isinstance(step, Generate):
+            assert isinstance(result, Completion)
+            self._segment = result.text
+            call = Call(
+                purpose=step.purpose,
+                prompt=step.prompt.text,
+                text=result.text,
+                prompt_tokens=result.prompt_tokens,
+                tokens=result.tokens,
+            )
+        elif isinstance(step, Score):
+            assert isinstance(result, ScoredText)
+            read = result.context_tokens + len(result.tokens)
+            call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read)
+        else:
+            call = Call(purpose=step.purpose, text=step.text)
+        self._calls.append(call)
+
+
+class _Found(NamedTuple):
+    """The outcome of a search."""
+
+    hits: tuple[Hit, ...] | None
+    """None if the retriever failed for good."""
+    spent: Spent
+
+
+def _run_steps(setting: Setting, plays: Sequence[_Play]) -> None:
+    """Run all that the questions in play ask for, each kind as one batch, and hand out the results.
+
+    The result of a `Generate` whose prompt leaves no room is None.
+    """
+    results: dict[_Play, list[Any]] = {play: [None] * len(play.asked) for play in plays}
+    for kind, run in _RUNNERS.items():
+        places = [(play, index) for play in plays for index, step in enumerate(play.asked) if isinstance(step, kind)]
+        if places:
+            done = run(setting, [play for play, _ in places], [play.asked[index] for play, index in places])
+            for (play, index), result in zip(places, done, strict=True):
+                results[play][index] = result
+    for play in plays:
+        play.go_on(results[play])
+
+
+def _retrieve(setting: Setting, plays: Sequence[_Play], steps: Sequence[Retrieve]) -> list[_Found]:
+    env = setting.env
+    found: dict[int, _Found] = {}
+    for top_k in dict.fromkeys(step.top_k or env.top_k for step in steps):
+        numbers = [number for number, step in enumerate(steps) if (step.top_k or env.top_k) == top_k]
+        queries = [steps[number].query for number in numbers]
+        with metered() as meter:
+            try:
+                hits: Sequence[tuple[Hit, ...] | None] = env.retriever.search(queries, top_k)
+            except RetrieverUnavailable:
+                hits = [None] * len(queries)
+        found |= dict(zip(numbers, map(_Found, hits, shares(queries, meter)), strict=True))
+    return [found[number] for number in range(len(steps))]
+
+
+def _generate(setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]) -> list[Completion | None]:
+    requests = []
+    for play, step in zip(plays, steps, strict=True):
+        sampling = dataclasses.replace(
+            setting.sampling,
+            stop=step.stop,
+            max_tokens=min(step.max_tokens or setting.sampling.max_tokens, setting.sampling.max_tokens),
+            temperature=setting.sampling.temperature if step.temperature is None else step.temperature,
+        )
+        requests.append(GenerationRequest(prompt=step.prompt, sampling=sampling, seed=play.seed(setting.seed)))
+    return setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
+
+
+def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> list[ScoredText]:
+    return setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps])
+
+
+_RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Sequence[Any]]] = {
+    Retrieve: _retrieve,
+    Generate: _generate,
+    Score: _score,
+}

@@ -1,0 +1,102 @@
+"""What other packages add under a name: agents, retrievers, datasets and rewards, found through entry points.
+
+A package declares one in its ``pyproject.toml``::
+
+    [project.entry-points."search_env.agents"]
+    my-agent = "my_package:MyAgent"
+
+Names are known without importing anything; a plug-in is imported when it is used. One that
+cannot be imported stops whoever asks for it by name, and only warns where all are listed.
+A name of our own is never taken over.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from search_env.errors import PluginError
+
+__all__ = ["AGENTS", "DATASETS", "RETRIEVERS", "REWARDS", "PluginWarning", "load_plugin", "plugins", "working_plugins"]
+
+AGENTS = "search_env.agents"
+DATASETS = "search_env.datasets"
+RETRIEVERS = "search_env.retrievers"
+REWARDS = "search_env.rewards"
+
+_OURS = "search-env"  # the distribution whose own entries need no check
+
+
+class PluginWarning(UserWarning):
+    """A plug-in is left out."""
+
+
+@cache
+def plugins(group: str) -> Mapping[str, EntryPoint]:
+    """Every plug-in of a group by its name, sorted; nothing is imported.
+
+    Where two packages use one name, the package that comes first in the alphabet keeps it, with a warning.
+
+    Args:
+        group: One of the constants of this module.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=group), key=lambda point: (point.name, _package(point))):
+        if point.name in found:
+            warnings.warn(
+                f"{group}: {point.name!r} of {_package(point)} is left out: {_package(found[point.name])} has one of "
+                "that name. Rename one of them.",
+                PluginWarning,
+                stacklevel=2,
+            )
+        else:
+            found[point.name] = point
+    return found
+
+
+def load_plugin(group: str, name: str) -> Any:
+    """Import a plug-in.
+
+    Raises:
+        PluginError: If its package cannot be imported, or lacks what the entry point names.
+    """
+    point = plugins(group)[name]
+    try:
+        return point.load()
+    except Exception as error:  # whatever a foreign module raises while it is imported
+        raise PluginError(
+            f"the plug-in {name!r} ({point.value}) of the package {_package(point)} cannot be loaded: "
+            f"{type(error).__name__}: {error}. Mend the package, or remove it: pip uninstall {_package(point)}"
+        ) from error
+
+
+def working_plugins(group: str, *, taken: Container[str] = ()) -> dict[str, Any]:
+    """Import all plug-ins of other packages; those that cannot be used warn and are left out.
+
+    Args:
+        group: One of the constants of this module.
+        taken: Names that are ours.
+    """
+    found = {}
+    for name, point in plugins(group).items():
+        if _package(point) == _OURS:
+            continue
+        if name in taken:
+            _warn(f"the plug-in {name!r} of {_package(point)} is left out: search-env has one of that name. Rename it.")
+            continue
+        try:
+            found[name] = load_plugin(group, name)
+        except PluginError as error:
+            _warn(str(error))
+    return found
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "(unknown)"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PluginWarning, stacklevel=3)
