@@ -57,7 +57,7 @@ class ReSearch(TaggedDialect):
         return None
 
     def render_documents(self, hits: Sequence[Hit]) -> str:
-        """Write documents as in the authors' corpus: the title in quotes on a line, then the text; a blank line between.
+        """Write documents as in the corpus of the authors: the title in quotes, the text below, a blank line between.
 
         Args:
             hits: The documents found, best first; may be empty, which the model is told as ``None``.
