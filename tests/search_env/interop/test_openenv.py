@@ -31,7 +31,7 @@ def served(**settings):
         while not server.started:
             time.sleep(0.01)
         try:
-            yield "http://127.0.0.1:{}".format(listening.getsockname()[1])
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(timeout=10)

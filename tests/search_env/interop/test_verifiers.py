@@ -57,7 +57,7 @@ def scripted_server(replies):
         while not server.started:
             time.sleep(0.01)
         try:
-            yield "http://127.0.0.1:{}/v1".format(listening.getsockname()[1]), requests
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1", requests
         finally:
             server.should_exit = True
             thread.join(timeout=10)
