@@ -29,11 +29,13 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env eval --model tiny --limit 50",
             "search-env eval --model outputs/my-run --method standard-rag --out outputs/rag",
             "search-env eval --model outputs/my-run --evaluation.temperatures '[0]' --env.top-k 5",
+            "search-env eval --config search-r1-qwen-7b --dry-run",
         ),
         more="Answers are kept as they come: after Ctrl-C or a crash, `search-env resume FOLDER` asks what is left,\n"
         f"and again the questions whose search failed.\n\n{settings_help(EvalConfig)}",
     )
     add_evaluation_settings(made)
+    made.add_argument("--dry-run", action="store_true", help="check all but the weights, say what would run, then stop")
     made.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go [outputs/eval-<method>-<time>]")
     return made
 
@@ -43,7 +45,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.evaluation_folder import EvaluationFolder
     from search_agents.learning.start import limit_threads
 
-    config, _ = read_config(arguments, settings)
+    config, model = read_config(arguments, settings)
+    if arguments.dry_run:
+        from search_agents.evaluation.dry_run import dry_run
+
+        write(dry_run(config, model))
+        return 0
     out: Path = arguments.out or Path("outputs") / f"eval-{config.method}-{time.strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         begun = f", or go on with the evaluation in it: search-env resume {out}" if EvaluationFolder.is_at(out) else ""
