@@ -1,10 +1,15 @@
 """verifiers, and with it prime-rl: a taskset of our questions and the environment that plays them (read at 0.4.0).
 
-Its plug-ins are found by the name of an installed module: here it is ``search-env-verifiers``, in configs and in
-``eval search-env-verifiers --env.taskset.env SearchQA-FictionalWiki-v0``. The model writes one chat message a turn,
-the segment; what the environment answers is the next message of the user. The server must stop the model at the
-dialect's stop strings and keep them in the text (vLLM: ``stop`` and ``include_stop_str_in_output`` among the
-sampling settings), or leave it to the model to end its message there.
+Its plug-ins are found by the name of a module that stands at the top, so put this into ``my_search.py``, where Python
+finds it, and name it in configs or in ``vf-eval my-search``::
+
+    from search_env.interop.verifiers import SearchEpisodes, SearchTaskset
+
+    __all__ = ["SearchEpisodes", "SearchTaskset"]
+
+The model writes one chat message a turn, the segment; what the environment answers is the next message of the user.
+The server must stop the model at the dialect's stop strings and keep them in the text (vLLM: ``stop`` and
+``include_stop_str_in_output`` among the sampling settings), or leave it to the model to end its message there.
 
 If the search fails for good, the episode fails: its error is on the episode, which is not ``ok``, has no reward, and
 is asked again on resume. A rollout that a limit of verifiers' own ends is judged as one without an answer.

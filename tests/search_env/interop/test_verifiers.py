@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import socket
+import textwrap
 import threading
 import time
 
@@ -20,6 +21,19 @@ pytestmark = [
 
 ENV = "SearchQA-FictionalWiki-v0"
 SEARCH = "<think> Who? </think> <search> film director </search>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def module_that_verifiers_finds(tmp_path_factory):
+    """The file that the adapter's docstring has the user write."""
+    import search_env.interop.verifiers as adapter
+
+    folder = tmp_path_factory.mktemp("plugin")
+    code = textwrap.dedent(adapter.__doc__.split("::\n\n")[1].split("\nThe model")[0])
+    (folder / "my_search.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield
 
 
 @contextlib.contextmanager
@@ -66,7 +80,7 @@ def scripted_server(replies):
 def play(replies, *, question=0, player=None, **settings):
     """The episode of one question with these replies, and what the server was asked."""
     config = vf.resolve_env_config(
-        {"taskset": {"id": "search-env-verifiers", "env": ENV, "settings": settings}, "player": player or {}}
+        {"taskset": {"id": "my-search", "env": ENV, "settings": settings}, "player": player or {}}
     )
     env = vf.load_environment(config)
     task = next(iter(env.taskset.include(idx=[str(question)])))
@@ -116,7 +130,7 @@ def test_a_limit_of_verifiers_ends_in_the_reward_of_an_unfinished_episode():
 def test_the_taskset_is_every_question_of_the_split():
     from search_env.interop.verifiers import SearchTaskset, SearchTasksetConfig
 
-    config = SearchTasksetConfig(id="search-env-verifiers", env=ENV, settings={"split": "test"})
+    config = SearchTasksetConfig(id="my-search", env=ENV, settings={"split": "test"})
     tasks = list(SearchTaskset(config).take(5))
     assert len({task.data.id for task in tasks}) == 5
     assert all("<search>" in task.data.system_prompt and task.data.prompt.endswith("?") for task in tasks)
