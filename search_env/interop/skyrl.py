@@ -1,11 +1,11 @@
-"""SkyRL-Gym: an environment for `skyrl_gym.make` (read at skyrl-gym 0.4.0).
+"""SkyRL-Gym: an environment for `skyrl_gym.make` (read at skyrl-gym 0.4.0, SkyRL's generator at commit a956457).
 
-``register()`` makes it known under a name, which the ``env_class`` of a row of SkyRL's data then gives. The row's
-``question`` (an id or index) is asked; without one, a question is drawn. The settings lie under the same name in
-``environment.skyrl_gym``: ``id``, and those of `SearchQAEnv`.
+`register` makes an environment with its settings known under a name; call it where SkyRL's generator runs, at the
+beginning of its Ray entry point. A row of SkyRL's data names it by ``env_class``, and its column ``question`` (an id
+or index) says what is asked; without one, a question is drawn.
 
-The prompt of the row is replaced by the environment's. SkyRL must stop the model at the dialect's stop strings and
-keep them in its text: ``generator.sampling_params.stop='["</search>", "</answer>"]'``.
+The prompt of the row is replaced by the environment's. SkyRL must stop the model at the dialect's stop strings:
+``generator.sampling_params.stop='["</search>", "</answer>"]'``; it keeps them in the text by itself.
 
 skyrl-gym has no word for an invalid rollout: if the search fails for good, `step` raises `RetrieverUnavailable`,
 which ends the generation of the batch. Wrap the retriever (``{name: resilient, of: …}``) so that it takes a real
@@ -33,18 +33,26 @@ class SearchTextEnv(BaseTextEnv):
     """One episode of a `SearchQAEnv` as SkyRL steps through it.
 
     Args:
-        env_config: ``id`` of a registered environment, and settings of `SearchQAEnv`; plain values.
+        env_config: Not looked at: SkyRL's config has no place for an environment that it does not know.
         extras: The row's other columns; ``question`` names the question.
+        env_id: A registered id.
+        settings: Of `SearchQAEnv`; plain values.
 
     Raises:
-        ConfigError: If a setting or the question is wrong.
+        ConfigError: If a setting is wrong.
         DatasetError: If the data is missing or malformed.
     """
 
-    def __init__(self, env_config: Mapping[str, Any] | None = None, extras: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        env_config: Any = None,
+        extras: Mapping[str, Any] | None = None,
+        *,
+        env_id: str = DEFAULT_ENV,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        settings = _plain(env_config or {})
-        self._env = find_factory(settings.pop("id", DEFAULT_ENV), settings, chat=True)()
+        self._env = find_factory(env_id, settings or {}, chat=True)()
         self._question = (extras or {}).get("question")
         self._metrics: dict[str, float] = {}
         self.max_turns = self._env.rules.budget.max_turns
@@ -79,12 +87,13 @@ class SearchTextEnv(BaseTextEnv):
         return self._metrics
 
 
-def register(name: str = "search-env") -> None:
-    """Make the environment known to `skyrl_gym.make`; a name that is known already stays as it is."""
-    if name not in skyrl_gym.registry:
-        skyrl_gym.register(id=name, entry_point=f"{__name__}:{SearchTextEnv.__name__}")
+def register(name: str, env_id: str = DEFAULT_ENV, **settings: Any) -> None:
+    """Make an environment known to `skyrl_gym.make`.
 
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping of plain values; SkyRL's own are of OmegaConf."""
-    return {key: _plain(value) if isinstance(value, Mapping) else value for key, value in config.items()}
+    Args:
+        name: Its name in SkyRL, not taken yet.
+        env_id: A registered id.
+        **settings: Of `SearchQAEnv`; plain values.
+    """
+    kwargs = {"env_id": env_id, "settings": settings}
+    skyrl_gym.register(id=name, entry_point=f"{__name__}:{SearchTextEnv.__name__}", kwargs=kwargs)

@@ -6,9 +6,11 @@ budgets, documents and reward are those of `SearchQAEnv`. The format of a call i
 read is well formed here.
 
 If the search fails for good, `SearchTools.get_reward` is None. TRL takes such a rollout for one that cannot be
-scored: it is left out of the mean of its group and its advantage is 0. TRL goes on generating until the model calls
-nothing more, and must give the model some text for a failed call: it is a fixed line that tells nothing of the
-failure. A rollout that ends without an answer is judged as that.
+scored: it is left out of the mean of its group and its advantage is 0 (its tokens still count where TRL averages the
+loss over tokens, and in a KL term). Give the trainer no other reward function: TRL adds up those there are, and None
+beside a number is 0. TRL goes on generating until the model calls nothing more, and must give the model some text for
+a failed call: it is a fixed line that tells nothing of the failure. A rollout that ends without an answer is judged
+as that.
 
 This module imports nothing of TRL.
 """

@@ -5,8 +5,9 @@ of a dialect, and episodes are played by `collect`, so token ids, log-probs and 
 sampled, and documents are masked whatever they hold. Documents count as completion for TRL's logs and lengths.
 
 An episode whose search failed for good has no reward: None, which TRL takes for a rollout that cannot be scored. It is
-left out of the mean of its group and its advantage is 0. It still counts in a KL term (``beta``), which TRL adds token
-by token, and nothing that a ``rollout_func`` returns can take it out there.
+left out of the mean of its group and its advantage is 0. Its tokens still count where TRL averages the loss over
+tokens, and in a KL term (``beta``); nothing that a ``rollout_func`` returns can take them out there. Give the trainer
+no other reward function: TRL adds up those there are, and None beside a number is 0.
 
 This module imports nothing of TRL.
 """

@@ -12,16 +12,18 @@ ENV = "SearchQA-FictionalWiki-v0"
 SEARCH = "<think> Who? </think> <search> film director </search>"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def registered():
-    from search_env.interop.skyrl import register
-
-    register()
-    register()  # a second time, as every worker does
+@pytest.fixture(autouse=True)
+def clean_registry(monkeypatch):
+    monkeypatch.setattr("skyrl_gym.envs.registration.registry", {})
 
 
 def make(question=0, **settings):
-    return skyrl_gym.make("search-env", env_config={"id": ENV, **settings}, extras={"question": question})
+    from search_env.interop.skyrl import register
+
+    name = f"search-{len(skyrl_gym.envs.registration.registry)}"
+    register(name, ENV, **settings)
+    # As SkyRL's generator calls it for a name that its config does not know.
+    return skyrl_gym.make(name, env_config={}, extras={"question": question, "max_turns": 2})
 
 
 def test_an_episode_through_the_registry():
@@ -67,8 +69,6 @@ def test_a_search_that_fails_for_good_raises_and_gives_no_reward():
 
 
 def test_metrics_of_episodes_are_averaged_by_skyrl_itself():
-    from skyrl_gym.metrics import aggregate_for_environment
-
     found = []
     for question in (0, 1):
         env = make(question=question)
@@ -76,17 +76,20 @@ def test_metrics_of_episodes_are_averaged_by_skyrl_itself():
         gold = env._env.transcript.question.answers[0]
         env.step(f"<think> So. </think> <answer> {gold if question else 'nobody'} </answer>")
         found.append(env.get_metrics())
-    assert aggregate_for_environment("search-env", found)["em"] == 0.5
+    assert type(env).aggregate_metrics(found)["em"] == 0.5
 
 
-def test_settings_of_omegaconf_are_read():
-    omegaconf = pytest.importorskip("omegaconf")
-    config = omegaconf.OmegaConf.create({"id": ENV, "reward": {"em": 1.0}, "top_k": 1})
-    env = skyrl_gym.make("search-env", env_config=config, extras={})
-    env.init([])
-    assert list(env.step(SEARCH)["metadata"]["reward_parts"]) == ["em"]
+def test_a_row_without_a_question_draws_one():
+    from search_env.interop.skyrl import register
+
+    register("drawn", ENV)
+    env = skyrl_gym.make("drawn", env_config={}, extras={})
+    assert env.init([])[0][-1]["content"].endswith("?")
 
 
 def test_a_wrong_setting_is_named():
+    from search_env.interop.skyrl import register
+
+    register("wrong", "SearchQA-Hotpot-v0")
     with pytest.raises(ConfigError, match="unknown environment 'SearchQA-Hotpot-v0'"):
-        skyrl_gym.make("search-env", env_config={"id": "SearchQA-Hotpot-v0"})
+        skyrl_gym.make("wrong", env_config={})
