@@ -28,8 +28,7 @@ def parser(verb: str, purpose: str) -> Parser:
         examples=(
             "search-env eval --model tiny --limit 50",
             "search-env eval --model outputs/my-run --method standard-rag --out outputs/rag",
-            "search-env eval --model outputs/my-run --evaluation.temperatures '[0]' --env.top-k 5",
-            "search-env eval --config search-r1-qwen-7b --dry-run",
+            "search-env eval --config search-r1-qwen-7b --evaluation.temperatures '[0]' --env.top-k 5 --dry-run",
         ),
         more="Answers are kept as they come: after Ctrl-C or a crash, `search-env resume FOLDER` asks what is left,\n"
         f"and again the questions whose search failed.\n\n{settings_help(EvalConfig)}",
