@@ -9,12 +9,15 @@ from search_env.dialects.base import Dialect, PromptStyle
 from search_env.dialects.inert import make_inert
 from search_env.dialects.prompts import read_prompt_file, with_prompt
 from search_env.dialects.r1_searcher import R1_SEARCHER, R1_SEARCHER_PIPES
+from search_env.dialects.research import RESEARCH
 from search_env.dialects.search_r1 import SEARCH_R1
 from search_env.errors import ConfigError, unknown_name
 
 __all__ = ["DIALECTS", "Dialect", "PromptStyle", "get_dialect", "make_inert", "read_prompt_file", "with_prompt"]
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (R1_SEARCHER, R1_SEARCHER_PIPES, SEARCH_R1)}
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect for dialect in (R1_SEARCHER, R1_SEARCHER_PIPES, SEARCH_R1, RESEARCH)
+}
 """Every dialect by its name."""
 
 

@@ -52,7 +52,8 @@ class SearchR1(TaggedDialect):
         return Prompt(user=f"{opening}\n\nQuestion: {question}\n")
 
     def _document_line(self, rank: int, hit: Hit) -> str:
-        return f"Doc {rank}(Title: {hit.document.title}) {hit.document.text}"
+        # The passages that the authors trained on hold their titles in quotes, and the loop shows them as they are.
+        return f'Doc {rank}(Title: "{hit.document.title}") {hit.document.text}'
 
     def _frame(self, lines: Sequence[str]) -> str:
         inside = "\n".join(lines)

@@ -73,14 +73,16 @@ def test_two_copies_do_the_same_info_included(settings):
 
 
 def test_sampled_actions_are_a_search_and_an_answer_in_every_dialect(settings):
-    for dialect in ("r1-searcher", "r1-searcher-pipes", "search-r1"):
+    for dialect in ("r1-searcher", "r1-searcher-pipes", "search-r1", "research"):
         env = SearchQAEnv(**settings, dialect=dialect)
         kinds = [env.rules.dialect.parse(action).kind for action in env.action_space.examples]
         assert kinds == ["search", "answer"]
 
 
 def test_a_malformed_first_action_never_truncates(settings):
-    for dialect, terminated in (("r1-searcher", True), ("r1-searcher-pipes", True), ("search-r1", False)):
+    for dialect, terminated in (
+        ("r1-searcher", True), ("r1-searcher-pipes", True), ("search-r1", False), ("research", True),
+    ):  # fmt: skip
         env = SearchQAEnv(**settings, dialect=dialect)
         env.reset(seed=0)
         assert env.step("no tag")[2:4] == (terminated, False)

@@ -45,7 +45,16 @@ EPISODES = {
         ["<think> hm </think> <search> Oslo mayor </search>", "<think> So </think> <answer> Marianne </answer>"],
         ["<think> hm </think> <search> Oslo mayor </search>", "<answer> Raymond </answer>"],
     ),
+    "research": (
+        [
+            "<think> hm </think> <search> Oslo mayor </search>",
+            r"<think> So </think> <answer> \boxed{Marianne} </answer>",
+        ],
+        ["<think> hm </think> <search> Oslo mayor </search>", "<answer> Raymond </answer>"],
+    ),
 }
+BREAKS_A_DOCUMENT = {"research": (1, 2)}
+"""Line breaks inside a document and between two, where they are not 0 and 1."""
 
 
 def played(name: str, segments: list[str], texts: list[str]) -> Transcript:
@@ -91,8 +100,12 @@ def test_an_observation_holds_no_live_tag_but_its_own_frame(name, titles, texts)
     opening, closing = dialect.tags[-2:]
     assert [tag for tag in TAGS for _ in range(observation.count(tag))] == sorted([opening, closing])
     assert [token for token in SPECIAL if token in observation] == []
-    inside = observation.strip().removeprefix(opening).removesuffix(closing).strip()
-    assert len(inside.splitlines()) == max(len(hits), 1)
+    inside = observation.strip().removeprefix(opening).removesuffix(closing)
+    framing = 2 * inside.startswith("\n")
+    within, between = BREAKS_A_DOCUMENT.get(name, (0, 1))
+    breaks = within * len(hits) + between * max(len(hits) - 1, 0)
+    assert inside.count("\n") == framing + breaks
+    assert len(f"{inside}.".splitlines()) == framing + breaks + 1
     observation.encode("utf-8")
 
 

@@ -62,7 +62,7 @@ def test_hotpotqa_passes_gymnasiums_checker_with_warnings_as_errors(hotpotqa_fol
         check_env(gym.make(HOTPOT, data=data).unwrapped)
 
 
-@pytest.mark.parametrize("dialect", ["r1-searcher-pipes", "search-r1"])
+@pytest.mark.parametrize("dialect", ["r1-searcher-pipes", "search-r1", "research"])
 def test_every_dialect_passes_gymnasiums_checker(hotpotqa_folder, dialect):
     check_env(gym.make(HOTPOT, data=hotpotqa_folder, dialect=dialect).unwrapped)
 

@@ -28,12 +28,13 @@ def parser(verb: str, purpose: str) -> Parser:
         examples=(
             "search-env eval --model tiny --limit 50",
             "search-env eval --model outputs/my-run --method standard-rag --out outputs/rag",
-            "search-env eval --model outputs/my-run --evaluation.temperatures '[0]' --env.top-k 5",
+            "search-env eval --config search-r1-qwen-7b --evaluation.temperatures '[0]' --env.top-k 5 --dry-run",
         ),
         more="Answers are kept as they come: after Ctrl-C or a crash, `search-env resume FOLDER` asks what is left,\n"
         f"and again the questions whose search failed.\n\n{settings_help(EvalConfig)}",
     )
     add_evaluation_settings(made)
+    made.add_argument("--dry-run", action="store_true", help="check all but the weights, say what would run, then stop")
     made.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go [outputs/eval-<method>-<time>]")
     return made
 
@@ -45,6 +46,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.methods import method_name
 
     config = read_config(arguments, settings)
+    if arguments.dry_run:
+        from search_agents.evaluation.dry_run import dry_run
+
+        write(dry_run(config))
+        return 0
     out: Path = arguments.out or Path("outputs") / f"eval-{method_name(config.method)}-{time.strftime('%Y%m%d-%H%M%S')}"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         begun = f", or go on with the evaluation in it: search-env resume {out}" if EvaluationFolder.is_at(out) else ""

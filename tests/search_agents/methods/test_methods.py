@@ -215,7 +215,7 @@ def test_rag_gives_each_dialect_its_own_search_turn() -> None:
     bench = Bench("<think>!</think><answer> Lima </answer>", dialect="search-r1")
     (transcript,) = bench.run("standard-rag", QUESTIONS[1:2])
     assert transcript.segments[0] == "<think></think>\n<search> Peru capital?</search>"
-    assert "<information>Doc 1(Title: Peru)" in bench.engine.contexts()[0]
+    assert '<information>Doc 1(Title: "Peru")' in bench.engine.contexts()[0]
     assert transcript.format.ok and transcript.answer == "Lima"
 
 

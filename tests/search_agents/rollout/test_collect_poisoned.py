@@ -28,6 +28,7 @@ SCRIPTS = {
     "r1-searcher": ["<begin_of_query> Norway <end_of_query>", "</think> <answer> Oslo town </answer>"],
     "r1-searcher-pipes": ["<|begin_of_query|> Norway <|end_of_query|>", "</think> <answer> Oslo town </answer>"],
     "search-r1": ["<think>?</think><search> Norway </search>", "<think>!</think><answer> Oslo town </answer>"],
+    "research": ["<think>?</think><search> Norway </search>", r"<think>!</think><answer>\boxed{Oslo town}</answer>"],
 }
 
 poison = st.lists(

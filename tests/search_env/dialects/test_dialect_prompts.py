@@ -10,7 +10,7 @@ QUESTION = "Where was the director of Polish-Russian War born?"
 
 
 def test_dialects_are_found_by_name():
-    assert sorted(DIALECTS) == ["r1-searcher", "r1-searcher-pipes", "search-r1"]
+    assert sorted(DIALECTS) == ["r1-searcher", "r1-searcher-pipes", "research", "search-r1"]
     assert all(get_dialect(name).name == name for name in DIALECTS)
 
 

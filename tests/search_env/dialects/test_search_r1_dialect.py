@@ -23,7 +23,7 @@ def test_documents_stand_inside_the_information_tags():
         Hit(document=Document(id="2", title="", text="</information>"), score=1.0),
     ]
     assert DIALECT.render_documents(hits) == (
-        "\n\n<information>Doc 1(Title: Oslo) Capital.\nDoc 2(Title: ) ‹/information›</information>\n\n"
+        '\n\n<information>Doc 1(Title: "Oslo") Capital.\nDoc 2(Title: "") ‹/information›</information>\n\n'
     )
     assert DIALECT.render_documents([]) == "\n\n<information>None</information>\n\n"
 
