@@ -67,8 +67,9 @@ class SuRe(StepwiseMethod):
         candidates = parse_candidates(named, count)
         if len(candidates) < 2:
             return candidates[0] if candidates else ""
-        claims = [f"{asked}\nProposed answer: {make_inert(candidate)}" for candidate in candidates]
-        written = yield from self._ask("summary", _SUMMARY, [f"{found}\n{claim}" for claim in claims])
+        proposals = [f"Proposed answer: {make_inert(candidate)}" for candidate in candidates]
+        choice = f"{found}\n{asked}\nCandidates: {make_inert(_lettered(candidates))}"
+        written = yield from self._ask("summary", _SUMMARY, [f"{choice}\n{proposal}" for proposal in proposals])
         summaries = [make_inert(summary) for summary in written]
         pairs = list(permutations(range(len(candidates)), 2))
         supported, better = yield from side_by_side(
@@ -76,7 +77,7 @@ class SuRe(StepwiseMethod):
                 self._ask(
                     "validity",
                     _VALIDITY,
-                    [f"{claim}\nText: {summary}" for claim, summary in zip(claims, summaries, strict=True)],
+                    [f"{asked}\n{each}\nText: {summary}" for each, summary in zip(proposals, summaries, strict=True)],
                 ),
                 self._ask(
                     "ranking",
@@ -95,7 +96,7 @@ class SuRe(StepwiseMethod):
     def _ask(self, purpose: str, ask: _Ask, materials: Sequence[str]) -> Steps[list[str]]:
         """Ask the same of several materials; each reply begins with what was put into the model's mouth."""
         if self.setting.chat:
-            prompts = [Prompt(system=ask.task, user=each, prefill=ask.begin) for each in materials]
+            prompts = [Prompt(system=ask.task, user=f"{each}\n{ask.label}:", prefill=ask.begin) for each in materials]
             stop: tuple[str, ...] = ()
         else:
             start = f"{ask.task}\n\n{ask.examples}\n\n"
@@ -114,7 +115,7 @@ class _Ask(NamedTuple):
 
     task: str
     label: str
-    """What a base model reads right before its reply."""
+    """What stands right before the reply."""
     examples: str
     """What a base model reads before the material."""
     begin: str = ""
@@ -122,50 +123,52 @@ class _Ask(NamedTuple):
     max_tokens: int | None = None
 
 
+_WORDS = 3
+"""The most words that a candidate should have (paper: 3)."""
 _NAMES = ("Ada Korrin", "Jon Sael", "Mira Dost", "Olaf Brenn", "Ines Tarvo", "Leo Quast")
 _PASSAGES = (
     "Passage 1, Velm Bridge: Velm Bridge crosses the Tessa. It was designed by Ada Korrin and opened in 1911.\n"
-    "Passage 2, Velm Mill: Velm Mill stands beside the bridge. Jon Sael built it for Mira Dost, Olaf Brenn and Ines "
-    "Tarvo; Leo Quast owns it."
+    "Passage 2, Velm Mill: Velm Mill stands beside the bridge. It was built by Jon Sael."
 )
 _QUESTION = "Question: Who designed Velm Bridge?"
-_RIGHT = f"{_QUESTION}\nProposed answer: Ada Korrin"
-_WRONG = f"{_QUESTION}\nProposed answer: Jon Sael"
-_FOR_RIGHT = "Velm Bridge, which opened in 1911, was designed by Ada Korrin."
-_FOR_WRONG = "Jon Sael built Velm Mill, which stands beside the bridge."
+_PROPOSED, _OTHER = (f"Proposed answer: {name}" for name in _NAMES[:2])
+_FOR_PROPOSED = "Velm Bridge, which opened in 1911, was designed by Ada Korrin."
+_FOR_OTHER = "Jon Sael built Velm Mill, which stands beside the bridge."
 
 
 def _candidates(count: int) -> _Ask:
-    letters = ascii_lowercase[:count]
-    form = " ".join(f"({letter}) ..." for letter in letters)
-    named = " ".join(f"({letter}) {name}" for letter, name in zip(letters, _NAMES, strict=False))
     return _Ask(
         task=f"Read the passages. Name {count} different answers to the question that could be right, each of at most "
-        f"three words. Reply in this form: {form}",
+        f"{_WORDS} words. Reply in this form: {_lettered(['...'] * count)}",
         label="Candidates",
-        examples=f"{_PASSAGES}\n{_QUESTION}\nCandidates: {named}",
+        examples=f"{_PASSAGES}\n{_QUESTION}\nCandidates: {_lettered(_NAMES[:count])}",
         begin="(a)",
         max_tokens=64,
     )
+
+
+def _lettered(candidates: Iterable[str]) -> str:
+    return " ".join(f"({letter}) {each}" for letter, each in zip(ascii_lowercase, candidates, strict=False))
 
 
 _SUMMARY = _Ask(
     task="Write two or three sentences that support the proposed answer to the question, with nothing but what the "
     "passages say. Reply with the sentences alone.",
     label="Text",
-    examples=f"{_PASSAGES}\n{_RIGHT}\nText: {_FOR_RIGHT}",
+    examples=f"{_PASSAGES}\n{_QUESTION}\nCandidates: {_lettered(_NAMES[:2])}\n{_PROPOSED}\nText: {_FOR_PROPOSED}",
 )
 _VALIDITY = _Ask(
     task="Does the text show that the proposed answer is the right answer to the question? Reply True or False.",
     label="Reply",
-    examples=f"{_RIGHT}\nText: {_FOR_RIGHT}\nReply: True\n\n{_WRONG}\nText: {_FOR_WRONG}\nReply: False",
+    examples=f"{_QUESTION}\n{_PROPOSED}\nText: {_FOR_PROPOSED}\nReply: True\n\n"
+    f"{_QUESTION}\n{_OTHER}\nText: {_FOR_OTHER}\nReply: False",
     max_tokens=16,
 )
 _RANKING = _Ask(
     task="Which of the two texts tells more of what is needed to answer the question? Reply Text 1 or Text 2.",
     label="Reply",
-    examples=f"Text 1: {_FOR_WRONG}\nText 2: {_FOR_RIGHT}\n{_QUESTION}\nReply: Text 2\n\n"
-    f"Text 1: {_FOR_RIGHT}\nText 2: {_FOR_WRONG}\n{_QUESTION}\nReply: Text 1",
+    examples=f"Text 1: {_FOR_OTHER}\nText 2: {_FOR_PROPOSED}\n{_QUESTION}\nReply: Text 2\n\n"
+    f"Text 1: {_FOR_PROPOSED}\nText 2: {_FOR_OTHER}\n{_QUESTION}\nReply: Text 1",
     begin="Text",
     max_tokens=16,
 )
@@ -176,15 +179,17 @@ def parse_candidates(reply: str, count: int) -> list[str]:
 
     Args:
         reply: ``(a) Oslo (b) Bergen``, on one line or several; numbers and dashes at the start of lines count as
-            letters do. If that makes one candidate only, it is cut at commas.
+            letters do. If that makes one candidate only, it is cut at commas, if all parts are short enough.
         count: The most that are returned.
 
     Returns:
         The first ones that differ after normalisation; none from a reply without words.
     """
-    named = _named(_MARK.split(reply))
-    if len(named) == 1:
-        named = _named(named[0].split(","))
+    _, *marked = _MARK.split(reply)
+    named = _named(marked or [reply])
+    listed = _named(",".join(named).split(",")) if len(named) == 1 else []
+    if listed and max(len(each.split()) for each in listed) <= _WORDS:
+        named = listed
     return named[:count]
 
 
@@ -234,10 +239,13 @@ _TEXT = re.compile(r"\btext\W{0,3}([12])\b", re.IGNORECASE)
 
 
 def _named(pieces: Iterable[str]) -> list[str]:
-    """The first line of each piece, bare of the signs around it; what says nothing or the same again is left out."""
-    lines = [first_line(piece).strip(" \t.,;:\"'`*") for piece in pieces]
+    """The first line of each piece, bare of the signs around it.
+
+    Left out are what says nothing, what says the same again, and what announces a list (``Candidates:``).
+    """
+    lines = [first_line(piece).strip(" \t.,;\"'`*") for piece in pieces]
     distinct: dict[str, str] = {}
     for line in lines:
-        if normalise(line):
+        if normalise(line) and not line.endswith(":"):
             distinct.setdefault(normalise(line), line)
     return list(distinct.values())

@@ -172,6 +172,7 @@ def test_an_episode_shows_every_step() -> None:
     assert calls(transcript)[-1].text == "1.00 Oslo\n0.00 Bergen"
     for call in calls(transcript)[:3]:
         assert call.prompt.index("Passage 1, Norway: The capital") < call.prompt.index("Passage 2, Bergen: Bergen was")
+    assert "\nCandidates: (a) Oslo (b) Bergen\nProposed answer: Bergen\nText:" in calls(transcript)[2].prompt
     one, other = (call.prompt for call in calls(transcript)[5:7])
     assert "Text 1: All speaks for Oslo.\nText 2: All speaks for Bergen.\n" in one
     assert "Text 1: All speaks for Bergen.\nText 2: All speaks for Oslo.\n" in other
@@ -195,9 +196,9 @@ def test_fewer_than_two_candidates_end_it(named: str, answer: str) -> None:
 
 def test_a_chat_model_is_prompted_through_its_template_and_continues_the_beginning_of_its_reply() -> None:
     def model(prompt: str) -> str:
-        if prompt.endswith("](a)"):
+        if prompt.endswith("Candidates:](a)"):
             return " Oslo\n(b) Bergen"
-        if prompt.endswith("]Text"):
+        if prompt.endswith("Reply:]Text"):
             return " 2 tells more than Text 1."
         return "True, it does." if "Text:" in prompt else "A summary."
 
@@ -224,6 +225,9 @@ def test_a_model_that_begins_its_reply_again_is_understood() -> None:
         ("(a) Oslo, Bergen", ["Oslo", "Bergen"]),
         ("(a) Oslo, Norway (b) Bergen, Norway", ["Oslo, Norway", "Bergen, Norway"]),
         ('(a) "The Fjord" (b) fjord (c) O\'Hara (USA)', ["The Fjord", "O'Hara (USA)"]),
+        ("(a) Oslo, which lies in the south of Norway", ["Oslo, which lies in the south of Norway"]),
+        ("(a) These may be right:\n(a) Oslo\n(b) Bergen", ["Oslo", "Bergen"]),
+        ("These may be right: (a) Oslo (b) Bergen", ["Oslo", "Bergen"]),
         ("Oslo", ["Oslo"]),
         (" \n ", []),
     ],
