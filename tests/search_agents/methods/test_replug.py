@@ -98,22 +98,32 @@ def calls(transcript: Transcript) -> list[Call]:
 # --- mixing tokens ---
 
 
-def test_tokens_come_from_the_mixture_over_one_prompt_a_document(tiny: TransformersEngine) -> None:
+def test_tokens_come_from_the_mixture_over_one_prompt_a_document(
+    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[MixtureRequest] = []
+    written: list[Completion | None] = []
+
+    def watched(engine: Any, requests: Sequence[MixtureRequest], **more: Any) -> list[Completion | None]:
+        seen.extend(requests)
+        written.extend(generate_mixtures(engine, requests, **more))
+        return written
+
+    monkeypatch.setattr("search_agents.engines.mixture.generate_mixtures", watched)
     scores = (9.0, 6.0, 3.0)
     retriever = Ranked(scores)
     (transcript,) = run(make_setting(tiny, retriever), QUESTIONS[:1], score_temperature=4.0)
     parts = [math.exp(score / 4.0) for score in scores]
-    weights = tuple(part / sum(parts) for part in parts)
-    prompts = tuple(
+    weights = [part / sum(parts) for part in parts]
+    (request,), (expected,) = seen, written
+    assert request.weights == pytest.approx(weights)
+    assert request.sampling == SamplingParams(temperature=0.0, max_tokens=12, stop=("\n",))
+    assert request.prompts == tuple(
         short_answer_prompt(
             f"{READ_AND_ANSWER}\n\n{passages([hit])}\n", "Which year is Page 0 of ‹answer›?", chat=False
         )
         for hit in retriever.hits[:3]
     )
-    request = MixtureRequest(
-        prompts=prompts, weights=weights, sampling=SamplingParams(temperature=0.0, max_tokens=12, stop=("\n",))
-    )
-    (expected,) = generate_mixtures(tiny, [request], chat=False, max_tokens=400)
     assert expected is not None and expected.text.strip()
     note, call = calls(transcript)
     assert (note.purpose, note.text) == ("weights of the documents", ", ".join(f"{each:.3f}" for each in weights))
