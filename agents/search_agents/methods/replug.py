@@ -36,8 +36,7 @@ class REPLUGOptions(Section):
     1, the first document has more than 95 % of the weight for 59 to 83 % of those questions, and nothing is mixed. Give
     1 for the inner products of a dense retriever, as in the authors' code."""
     top_k: PositiveInt | None = None
-    """Documents, one a branch; None takes the environment's number. The paper uses 10 for language modelling and
-    question answering."""
+    """Documents, one a branch; None takes the environment's number. The authors' script takes 10."""
 
 
 class REPLUG(StepwiseMethod):
@@ -52,8 +51,9 @@ class REPLUG(StepwiseMethod):
     Per question: 1 search; ``token``: k branches that write 1 text; ``answer``: k calls.
 
     FlashRAG's pipeline of this name is not this method: it divides the scores by their sum and multiplies the logits
-    with them, then always samples. The authors' script compares answers as they are spelt; normalised ones are
-    counted together here. Training the retriever (REPLUG LSR) is not part of it.
+    with them, then always samples. The authors' script shows 16 solved questions first and compares answers as they
+    are spelt; here nothing is shown, as with the other methods, and normalised answers are counted together. Training
+    the retriever (REPLUG LSR) is not part of it.
     """
 
     name = "replug"

@@ -49,9 +49,9 @@ class SuRe(StepwiseMethod):
     Per question: 1 search and 1 + K + K + K(K-1) calls (K = 2: 7). If the model names only one candidate, that is the
     answer after 1 call, as nothing could win against it; if it names none, the answer is empty.
 
-    The authors' code has its rule for K = 2 only; for more, shares of pairs are summed as in the paper's equation.
-    Replies are read by the first word that decides, where the authors match whole replies and FlashRAG substrings;
-    FlashRAG also keeps candidates beyond K.
+    The authors' code has its rule for K = 2 only; for more, a candidate's shares of its pairs are summed. Replies are
+    read by the first word that decides, where the authors match whole replies and FlashRAG substrings; FlashRAG also
+    keeps candidates beyond K. The temperature is the setting's (paper: 0).
     """
 
     name = "sure"
