@@ -67,7 +67,7 @@ class TransformersEngine:
         self.autocast = autocast
         self._prefill_tokens = prefill_tokens
         self._cache_tokens = cache_tokens
-        self._codec = TextCodec(tokenizer, _eos_ids(model, tokenizer))
+        self.codec = TextCodec(tokenizer, _eos_ids(model, tokenizer))
 
     @classmethod
     def from_pretrained(
@@ -78,11 +78,11 @@ class TransformersEngine:
 
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
         """Encode the opening of an episode; see `TokenEngine.encode_prompt`."""
-        return self._codec.encode_prompt(prompt, chat=chat)
+        return self.codec.encode_prompt(prompt, chat=chat)
 
     def encode_observation(self, text: str) -> list[int]:
         """Encode text that the environment wrote; see `TokenEngine.encode_observation`."""
-        return self._codec.encode_observation(text)
+        return self.codec.encode_observation(text)
 
     def generate(
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
@@ -94,7 +94,7 @@ class TransformersEngine:
         """Score texts; see `Engine.score` and `score_texts`."""
         return score_texts(
             self.model,
-            self._codec,
+            self.codec,
             requests,
             max_context=self.max_context,
             batch_tokens=self._prefill_tokens,
@@ -110,7 +110,7 @@ class TransformersEngine:
         check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
         return TransformersSession(
             self.model,
-            self._codec,
+            self.codec,
             prompts,
             seeds=seeds,
             max_tokens=max_tokens,

@@ -42,6 +42,8 @@ MethodSpec = str | Mapping[str, Any]
 BUILT_IN = {
     "naive-generation": "search_agents.methods.naive:NaiveGeneration",
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
+    "sure": "search_agents.methods.sure:SuRe",
+    "replug": "search_agents.methods.replug:REPLUG",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",

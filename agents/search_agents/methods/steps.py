@@ -21,6 +21,7 @@ from search_env.types import Hit, Prompt
 
 __all__ = [
     "Generate",
+    "Mixture",
     "Note",
     "Retrieve",
     "Score",
@@ -28,6 +29,7 @@ __all__ = [
     "Steps",
     "generate",
     "generate_all",
+    "mixture",
     "note",
     "retrieve",
     "retrieve_all",
@@ -49,6 +51,24 @@ class Generate:
     """The most tokens of the text; None takes the setting's, which no step exceeds."""
     temperature: float | None = None
     """None takes the setting's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """One text that several prompts write together; its result is a `Completion`.
+
+    Each token is drawn from the mean of the distributions that the model has after the prompts, and appended to all of
+    them; see `search_agents.engines.mixture`. The engine must have `Capability.NEXT_TOKEN`.
+    """
+
+    purpose: str
+    prompts: tuple[Prompt, ...]
+    weights: tuple[float, ...]
+    """One a prompt; they sum to 1."""
+    stop: tuple[str, ...] = ()
+    """As of `Generate`, like the rest."""
+    max_tokens: int | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +98,7 @@ class Note:
     text: str
 
 
-Step = Generate | Score | Retrieve | Note
+Step = Generate | Mixture | Score | Retrieve | Note
 
 T = TypeVar("T")
 
@@ -115,6 +135,29 @@ def generate_all(
         for prompt in prompts
     ]
     return list(completions)
+
+
+def mixture(
+    purpose: str,
+    prompts: Sequence[Prompt],
+    weights: Sequence[float],
+    *,
+    stop: tuple[str, ...] = (),
+    max_tokens: int | None = None,
+    temperature: float | None = None,
+) -> Steps[Completion]:
+    """Ask the model for one text after several prompts at once; see `Mixture`."""
+    (completion,) = yield [
+        Mixture(
+            purpose=purpose,
+            prompts=tuple(prompts),
+            weights=tuple(weights),
+            stop=stop,
+            max_tokens=max_tokens,
+            temperature=temperature,
+        )
+    ]
+    return completion  # type: ignore[no-any-return]
 
 
 def score_all(purpose: str, pairs: Sequence[tuple[str, str]]) -> Steps[list[ScoredText]]:

@@ -11,13 +11,20 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 from search_agents.config.schema import Section
-from search_agents.engines.base import Capability, Completion, GenerationRequest, ScoredText, ScoringRequest
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    GenerationRequest,
+    SamplingParams,
+    ScoredText,
+    ScoringRequest,
+)
 from search_agents.methods.base import Setting
 from search_agents.methods.prompts import first_line, passages, short_answer_prompt
-from search_agents.methods.steps import Generate, Note, Retrieve, Score, Step, Steps, generate
+from search_agents.methods.steps import Generate, Mixture, Note, Retrieve, Score, Step, Steps, generate
 from search_agents.rollout.collect import derive_seed
 from search_env.dialects import make_inert
 from search_env.errors import RetrieverUnavailable
@@ -109,7 +116,7 @@ class _Play:
             if isinstance(step, Retrieve):
                 self._spent = add_spent([self._spent, result.spent])
                 self._take_hits(step, result.hits)
-            elif result is None and isinstance(step, Generate):
+            elif result is None and isinstance(step, Generate | Mixture):
                 self._stop_reason = StopReason.MAX_TOKENS
             else:
                 self._take_call(step, result)
@@ -147,13 +154,14 @@ class _Play:
         calls, self._calls = tuple(self._calls), []
         self._turns.append(Turn(segment="", action=action, hits=hits, observation=passages(hits), calls=calls))
 
-    def _take_call(self, step: Generate | Score | Note, result: Completion | ScoredText | None) -> None:
-        if isinstance(step, Generate):
+    def _take_call(self, step: Generate | Mixture | Score | Note, result: Completion | ScoredText | None) -> None:
+        if isinstance(step, Generate | Mixture):
             assert isinstance(result, Completion)
             self._segment = result.text
+            prompts = step.prompts if isinstance(step, Mixture) else (step.prompt,)
             call = Call(
                 purpose=step.purpose,
-                prompt=step.prompt.text,
+                prompt="\n\n".join(prompt.text for prompt in prompts),
                 text=result.text,
                 prompt_tokens=result.prompt_tokens,
                 tokens=result.tokens,
@@ -178,7 +186,7 @@ class _Found(NamedTuple):
 def _run_steps(setting: Setting, plays: Sequence[_Play]) -> None:
     """Run all that the questions in play ask for, each kind as one batch, and hand out the results.
 
-    The result of a `Generate` whose prompt leaves no room is None.
+    The result of a `Generate` or `Mixture` whose prompt leaves no room is None.
     """
     results: dict[_Play, list[Any]] = {play: [None] * len(play.asked) for play in plays}
     for kind, run in _RUNNERS.items():
@@ -207,16 +215,36 @@ def _retrieve(setting: Setting, plays: Sequence[_Play], steps: Sequence[Retrieve
 
 
 def _generate(setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]) -> list[Completion | None]:
-    requests = []
-    for play, step in zip(plays, steps, strict=True):
-        sampling = dataclasses.replace(
-            setting.sampling,
-            stop=step.stop,
-            max_tokens=min(step.max_tokens or setting.sampling.max_tokens, setting.sampling.max_tokens),
-            temperature=setting.sampling.temperature if step.temperature is None else step.temperature,
-        )
-        requests.append(GenerationRequest(prompt=step.prompt, sampling=sampling, seed=play.seed(setting.seed)))
+    requests = [
+        GenerationRequest(prompt=step.prompt, sampling=_sampling(setting, step), seed=play.seed(setting.seed))
+        for play, step in zip(plays, steps, strict=True)
+    ]
     return setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
+
+
+def _mix(setting: Setting, plays: Sequence[_Play], steps: Sequence[Mixture]) -> list[Completion | None]:
+    from search_agents.engines.mixture import MixtureEngine, MixtureRequest, generate_mixtures  # it brings torch
+
+    requests = [
+        MixtureRequest(
+            prompts=step.prompts,
+            weights=step.weights,
+            sampling=_sampling(setting, step),
+            seed=play.seed(setting.seed),
+        )
+        for play, step in zip(plays, steps, strict=True)
+    ]
+    engine = cast(MixtureEngine, setting.engine)
+    return generate_mixtures(engine, requests, chat=setting.chat, max_tokens=setting.max_tokens)
+
+
+def _sampling(setting: Setting, step: Generate | Mixture) -> SamplingParams:
+    return dataclasses.replace(
+        setting.sampling,
+        stop=step.stop,
+        max_tokens=min(step.max_tokens or setting.sampling.max_tokens, setting.sampling.max_tokens),
+        temperature=setting.sampling.temperature if step.temperature is None else step.temperature,
+    )
 
 
 def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> list[ScoredText]:
@@ -226,5 +254,6 @@ def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> 
 _RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Sequence[Any]]] = {
     Retrieve: _retrieve,
     Generate: _generate,
+    Mixture: _mix,
     Score: _score,
 }

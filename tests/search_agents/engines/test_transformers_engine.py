@@ -102,7 +102,7 @@ def test_sampling_in_two_goes_draws_what_one_go_draws(tokenizer: Any, make_model
     engine = TransformersEngine(make_model(), tokenizer)
     prompts = ragged(3, 5, 30, seed=3)
     whole, halves = Conversation(engine, prompts, range(3)), Conversation(engine, prompts, range(3))
-    engine._codec.eos_ids = frozenset()
+    engine.codec.eos_ids = frozenset()
     whole.sample(range(3), SamplingParams(max_tokens=10))
     halves.sample([2, 0, 1], SamplingParams(max_tokens=4))
     halves.sample([1, 2, 0], SamplingParams(max_tokens=6))
@@ -130,7 +130,7 @@ def test_a_turn_computes_its_new_tokens_only(tokenizer: Any, make_model: Callabl
     model = make_model()
     seen: list[int] = []
     engine = TransformersEngine(model, tokenizer)
-    engine._codec.eos_ids = frozenset()
+    engine.codec.eos_ids = frozenset()
     talk = Conversation(engine, [[5] * 40], [0])
     model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.extend(kwargs["input_ids"].flatten().tolist()), with_kwargs=True
@@ -283,4 +283,4 @@ def test_end_ids_come_from_the_generation_config_and_the_tokenizer(
     model = make_model()
     other = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.eos_token_id = [other]
-    assert TransformersEngine(model, tokenizer)._codec.eos_ids == {other, tokenizer.eos_token_id}
+    assert TransformersEngine(model, tokenizer).codec.eos_ids == {other, tokenizer.eos_token_id}
