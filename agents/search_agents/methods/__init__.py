@@ -24,6 +24,10 @@ MethodSpec = str | Mapping[str, Any]
 _BUILT_IN = {
     "naive-generation": "search_agents.methods.naive:NaiveGeneration",
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
+    "skr": "search_agents.methods.skr:SKR",
+    "self-ask": "search_agents.methods.self_ask:SelfAsk",
+    "iter-retgen": "search_agents.methods.iter_retgen:IterRetGen",
+    "ircot": "search_agents.methods.ircot:IRCoT",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
