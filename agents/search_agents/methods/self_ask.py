@@ -64,18 +64,20 @@ class SelfAskOptions(Section):
 class SelfAsk(StepwiseMethod):
     """Self-Ask (Press et al. 2023, arXiv 2210.03350) with a search engine.
 
-    official: the model asks a first follow-up question. The search's documents are
-    written behind "Intermediate answer:", and the model goes on: with the next follow-up question, or with the final
-    answer, which is demanded of it if it does neither or may ask no more. If nothing was found, it answers the
-    follow-up question itself. A reply counts up to its first follow-up question or final answer.
+    official: the model asks a follow-up question. What the search finds is written behind "Intermediate answer:", and
+    the model goes on: with the next follow-up question, or with the final answer, which is demanded of it if it does
+    neither or may ask no more. If nothing was found, it answers the follow-up question itself. A reply counts up to
+    its first follow-up question or final answer. The authors' web search gives a short answer, or a snippet; the
+    retrievers here give passages.
 
-    Cost of h follow-up questions: h searches and h+1 calls of the model, one more if the final answer had to be
-    demanded, and one more for each search without a document. h is at most `max_iterations` and the budget of searches.
+    Cost of h follow-up questions: h searches and h+1 calls of the model; one call more if a reply has neither question
+    nor answer, and one more for each search that finds nothing. h is at most `max_iterations`, and at most the budget
+    of searches.
 
-    flashrag: it searches for the question first and then for each follow-up question; the prompt
-    shows the newest documents only, and calls for a follow-up question and for an intermediate answer take turns. No
-    final answer is demanded: without one the answer is empty. Cost: up to `max_iterations` calls, and one search more
-    than follow-up questions (at most half the calls, rounded up).
+    flashrag: it searches for the question first and then for each follow-up question; the prompt shows the newest
+    documents only, and calls for a follow-up question and for an intermediate answer take turns. No final answer is
+    demanded: without one the answer is empty. Cost: up to `max_iterations` calls, and one search more than follow-up
+    questions (at most half the calls, rounded up).
     """
 
     name = "self-ask"
@@ -90,32 +92,21 @@ class SelfAsk(StepwiseMethod):
         """The authors' loop."""
         chain = self._beginning
         for _ in range(min(self.options.max_iterations, self.setting.env.rules.budget.max_searches)):
-            reply = yield from self._go_on(question, chain, "follow-up question", stop=_INTERMEDIATE)
-            move = _read(reply)
+            move = _read((yield from self._go_on(question, chain, "follow-up question", stop=_INTERMEDIATE)))
+            if move.kind == _FINAL and move.text:
+                return move.text
             if move.kind != _FOLLOW_UP or not move.text:
                 break
             hits = yield from retrieve(move.text, self.options.top_k)
             chain = f"{chain}{move.said}\n{_INTERMEDIATE}"
             found = _as_answer(hits) or (yield from self._own_answer(question, chain))
             chain = f"{chain} {found}\n"
-        else:
-            return (yield from self._final(question, chain))
-        if move.kind == _FINAL and move.text:
-            return move.text
-        return (yield from self._final(question, chain))
-
-    @property
-    def _beginning(self) -> str:
-        return f"{_NEEDED} Yes.\n" if self.options.follow_ups == "given" else _NEEDED
+        demanded = f"{chain.rstrip()}\n{_FINAL}"
+        return first_line((yield from self._go_on(question, demanded, "final answer", stop="\n")))
 
     def _own_answer(self, question: Question, chain: str) -> Steps[str]:
         yield from note("nothing found", "the model answers the follow-up question itself")
         return first_line((yield from self._go_on(question, chain, "intermediate answer", stop="\n")))
-
-    def _final(self, question: Question, chain: str) -> Steps[str]:
-        """The final answer, demanded."""
-        reply = yield from self._go_on(question, f"{chain.rstrip()}\n{_FINAL}", "final answer", stop="\n")
-        return first_line(reply)
 
     def _with_context(self, question: Question) -> Steps[str]:
         """FlashRAG's loop."""
@@ -135,6 +126,10 @@ class SelfAsk(StepwiseMethod):
             else:
                 chain = f"{chain}{reply.partition(_FOLLOW_UP)[0].rstrip()}\n"
         return ""
+
+    @property
+    def _beginning(self) -> str:
+        return f"{_NEEDED} Yes.\n" if self.options.follow_ups == "given" else _NEEDED
 
     def _go_on(
         self, question: Question, chain: str, purpose: str, *, stop: str, hits: Sequence[Hit] | None = None
