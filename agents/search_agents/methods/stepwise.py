@@ -54,7 +54,7 @@ class StepwiseMethod(ABC):
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         self.setting = setting
-        self.options = self.Options() if options is None else options
+        self.options: Any = self.Options() if options is None else options
 
     @abstractmethod
     def answer(self, question: Question) -> Steps[str]:
