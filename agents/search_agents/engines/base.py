@@ -138,7 +138,7 @@ class ScoredText:
     """How likely a model finds a text, token by token."""
 
     tokens: tuple[str, ...]
-    """The pieces of the text; joined they are the text."""
+    """The pieces of the text; joined they are the text. One is empty where a character is spread over tokens."""
     logprobs: tuple[float, ...]
     """Log-probability of each token given the context and all tokens before it, natural logarithm."""
     context_tokens: int = 0

@@ -108,6 +108,11 @@ class ScriptedEngine:
         for request in requests:
             words = re.findall(r"\s*\S+|\s+$", request.text)
             logprobs = tuple(self._score(request.context, request.text))
+            if len(words) != len(logprobs):
+                raise ModelError(
+                    f"the script scores the {len(words)} words of {request.text!r} with {len(logprobs)} log-probs; "
+                    "give one for each word."
+                )
             scored.append(
                 ScoredText(tokens=tuple(words), logprobs=logprobs, context_tokens=len(request.context.split()))
             )
