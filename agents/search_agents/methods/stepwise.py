@@ -39,7 +39,8 @@ class StepwiseMethod(ABC):
         options: What the method leaves open; None takes its paper's defaults.
     """
 
-    name: ClassVar[str]
+    name: str
+    """Its name in tables; what is not quite the method says so in it."""
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.GENERATE})
     """What the engine must be able to do."""
     Options: ClassVar[type[Section]] = NoOptions
