@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     engine = TransformersEngine.from_pretrained(arguments.model, dtype=arguments.dtype)
     file = RESULTS / "compression.json"
     report: dict[str, Any] = json.loads(file.read_text()) if file.is_file() and arguments.write else {}
-    command = " ".join(["python benchmarks/compression.py", *(sys.argv[1:] if argv is None else argv)])
+    command = (
+        f"python benchmarks/compression.py --model {engine.name} --encoder {_encoder_name(arguments.encoder)} "
+        f"--questions {arguments.questions} --train-questions {arguments.train_questions}"
+    )
     for part in arguments.part or _PARTS:
         begun = time.process_time()
         figures = _PARTS[part](engine, arguments)
@@ -117,11 +119,16 @@ def selection(engine: Engine, arguments: argparse.Namespace) -> dict[str, Any]:
         rows = _dev_recall(dev.questions, env.retriever, {"trained": str(folder), "untrained": arguments.encoder})
     return {
         "model": engine.name,
-        "encoder": Path(arguments.encoder).resolve().parent.name,
+        "encoder": _encoder_name(arguments.encoder),
         **{key: fitted[key] for key in ("questions", "trained_on", "held_out")},
         "rows": {name: fitted[name] for name in ("trained", "untrained", "bm25", "chance")},
         "dev": rows,
     }
+
+
+def _encoder_name(encoder: str) -> str:
+    folder = Path(encoder)
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def _dev_recall(questions: Sequence[Question], retriever: Retriever, encoders: dict[str, str]) -> dict[str, Any]:
@@ -154,13 +161,13 @@ def _bm25_scores(asked: Sequence[tuple[Question, list[Candidate], tuple[int, ...
 
 
 def _with_gold(retriever: Retriever, question: Question, by_title: dict[str, Document]) -> list[Document]:
-    """Ten documents: what BM25 finds, its last ones giving way to gold documents that it does not find."""
+    """The gold documents and the first others that BM25 finds, ten in its order; what it does not find is last."""
     (hits,) = retriever.search([question.text], 5 * DOCUMENTS)
+    gold = [by_title[title] for title in question.gold_titles]
     found = [hit.document for hit in hits]
-    absent = [by_title[title] for title in question.gold_titles if by_title[title] not in found[:DOCUMENTS]]
-    kept = found[: DOCUMENTS - len(absent)]
-    lost = [document for document in found[len(kept) : DOCUMENTS] if document.title in question.gold_titles]
-    return ([each for each in found if each not in lost + absent][: DOCUMENTS - len(lost + absent)]) + lost + absent
+    others = [document for document in found if document not in gold][: DOCUMENTS - len(gold)]
+    ranked = [*found, *(document for document in gold if document not in found)]
+    return [document for document in ranked if document in gold or document in others]
 
 
 def _rank_figures(rows: Sequence[tuple[list[int], int]]) -> dict[str, float]:
