@@ -57,7 +57,7 @@ Selection: the set tells which documents are gold and what each hop finds, not w
 sentence counts as supporting that stands in a gold document and holds the answer or that of a hop. "gain" is by how
 many nats the sentence that is put first makes the gold answer likelier than none does, in the eyes of the model that
 labelled; "hit" the share of questions where it is the best one. "recall at 1" and "at 5" are of supporting sentences,
-over the questions for which any was found. Held-out questions are training questions that the encoder was not trained
+over the questions for which any was found (of dev questions only these are counted). Held-out questions are training questions that the encoder was not trained
 on, with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
 defaults and were not searched for.
 """
@@ -116,7 +116,7 @@ def selection(engine: Engine, arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         fitted = Recomp.fit(setting, training.questions[: arguments.train_questions], folder, options)
-        rows = _dev_recall(dev.questions, env.retriever, {"trained": str(folder), "untrained": arguments.encoder})
+        rows = _dev_recall(dev.questions[: arguments.questions], env.retriever, {"trained": str(folder), "untrained": arguments.encoder})
     return {
         "model": engine.name,
         "encoder": _encoder_name(arguments.encoder),
@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="bfloat16", help="of its weights (default: bfloat16)")
     parser.add_argument("--encoder", required=True, help="encoder that RECOMP's compressor begins as: folder or hub id")
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of {SET} (default: ../shared/data/{SET})")
-    parser.add_argument("--questions", type=int, default=100, help="dev questions of the ranking (default: 100)")
+    parser.add_argument("--questions", type=int, default=100, help="dev questions (default: 100)")
     parser.add_argument("--train-questions", type=int, default=240, help="questions that are labelled (default: 240)")
     parser.add_argument("--folder", type=Path, help="keeps the labels, so that a run that was stopped goes on")
     parser.add_argument("--part", action="append", choices=_PARTS, help="measure this alone (default: all)")
