@@ -57,8 +57,8 @@ Selection: the set tells which documents are gold and what each hop finds, not w
 sentence counts as supporting that stands in a gold document and holds the answer or that of a hop. "gain" is by how
 many nats the sentence that is put first makes the gold answer likelier than none does, in the eyes of the model that
 labelled; "hit" the share of questions where it is the best one. "recall at 1" and "at 5" are of supporting sentences,
-over the questions for which any was found (of dev questions only these are counted). Held-out questions are training questions that the encoder was not trained
-on, with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
+over the questions for which any was found (of dev questions only these are counted). Held-out questions are training
+questions that the encoder was not trained on, with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
 defaults and were not searched for.
 """
 
@@ -116,7 +116,8 @@ def selection(engine: Engine, arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         fitted = Recomp.fit(setting, training.questions[: arguments.train_questions], folder, options)
-        rows = _dev_recall(dev.questions[: arguments.questions], env.retriever, {"trained": str(folder), "untrained": arguments.encoder})
+        encoders = {"trained": str(folder), "untrained": arguments.encoder}
+        rows = _dev_recall(dev.questions[: arguments.questions], env.retriever, encoders)
     return {
         "model": engine.name,
         "encoder": _encoder_name(arguments.encoder),
