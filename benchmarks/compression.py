@@ -58,7 +58,8 @@ sentence counts as supporting that stands in a gold document and holds the answe
 many nats the sentence that is put first makes the gold answer likelier than none does, in the eyes of the model that
 labelled; "hit" the share of questions where it is the best one. "recall at 1" and "at 5" are of supporting sentences,
 over the questions for which any was found (of dev questions only these are counted). Held-out questions are training
-questions that the encoder was not trained on, with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
+questions that the encoder was not trained on,
+with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
 defaults and were not searched for.
 """
 
