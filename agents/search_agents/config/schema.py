@@ -105,7 +105,8 @@ class ServerSection(Section):
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; null sends none."""
     continues: bool = False
-    """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can."""
+    """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can; elsewhere its
+    beginning ends the user's words."""
     scores: bool = False
     """Whether the completions API tells the log-probabilities of a given text (`echo`), as vLLM's does."""
     concurrency: PositiveInt = 16

@@ -139,7 +139,7 @@ class ScoredText:
     """How likely a model finds a text, token by token."""
 
     tokens: tuple[str, ...]
-    """The pieces of the text; joined they are the text."""
+    """The pieces of the text; joined they are the text. One is empty where a character is spread over tokens."""
     logprobs: tuple[float, ...]
     """Log-probability of each token given the context and all tokens before it, natural logarithm."""
     context_tokens: int = 0
@@ -178,12 +178,15 @@ class Engine(Protocol):
         """
         ...
 
-    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts; `Capability.SCORE`.
+
+        Returns:
+            One score for each request, in that order; None where context and text exceed what the model can read.
 
         Raises:
             EngineUnavailable: If a server failed for good.
-            ModelError: If a text is longer than the model's context, or the engine cannot score.
+            ModelError: If a text is empty, or the engine cannot score.
         """
         ...
 
@@ -204,7 +207,7 @@ class NoEngine:
         """
         raise ModelError("this method was made without a model, and asks one. Let it say so: needs = {GENERATE}.")
 
-    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """There is nobody to ask.
 
         Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,25 +64,43 @@ class TextCodec:
         return ids
 
     def encode_context(self, text: str) -> list[int]:
-        """Encode what stands before a text that is scored; never empty, for the first token needs one before it."""
+        """Encode what stands before a text that is scored; never empty, for the first token needs one before it.
+
+        Raises:
+            ModelError: If the text is empty, and the model has no token that begins or ends one.
+        """
         start = self._start_ids()
         if not text and not start:
             start = sorted(self.eos_ids)[:1]
-        return [*start, *self.encode_observation(text)]
+        ids = [*start, *self.encode_observation(text)]
+        if not ids:
+            raise ModelError(
+                "cannot score a text after an empty context: this model's tokenizer has neither a token that begins a "
+                "text nor one that ends it. Give a context."
+            )
+        return ids
 
-    def pieces(self, token_ids: Sequence[int]) -> tuple[str, ...]:
-        """The text of each token of a text; joined they are the text, whatever character is spread over two tokens."""
-        pieces: list[str] = []
-        pending: list[int] = []
-        for token_id in token_ids:
-            pending.append(token_id)
-            text = self.decode(pending)
-            cut = text.endswith("\ufffd")  # within a character: the token that completes it takes all of it
-            pieces.append("" if cut else text)
-            pending = pending if cut else []
-        if pending:
-            pieces[-1] = self.decode(pending)
-        return tuple(pieces)
+    def encode_pieces(self, text: str) -> tuple[list[int], tuple[str, ...]]:
+        """Encode as `encode_observation` does, and cut the text where its tokens end.
+
+        Returns:
+            The ids, and one piece for each. Joined the pieces are the text, whatever the tokenizer normalises; of a
+            character that is spread over several tokens the first has all.
+
+        Raises:
+            ModelError: If the tokenizer does not tell where its tokens lie.
+        """
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"scoring needs to know where tokens lie in a text, and {type(self.tokenizer).__name__} does not tell. "
+                "Use a model with a tokenizer.json."
+            )
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        ids: list[int] = encoded["input_ids"]
+        ends = [0, *(end for _, end in encoded["offset_mapping"][:-1]), len(text)]
+        return ids, tuple(text[start:end] for start, end in pairwise(ends))[: len(ids)]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Decode tokens that continue a text.

@@ -36,8 +36,9 @@ class OpenAIEngine:
     """See `Engine`.
 
     With ``api: chat`` the server applies the model's chat template, so prompts must be in the style ``instruct``;
-    with ``api: completions`` they are plain text. A stop string, which these servers cut off, is put back where the
-    server says which one it was, or the text shows it; see `restore_stop`.
+    with ``api: completions`` they are plain text. A response that is begun for the model is continued where the server
+    can (`ServerSection.continues`); elsewhere its beginning ends the user's words. A stop string, which these servers
+    cut off, is put back where the server says which one it was, or the text shows it; see `restore_stop`.
 
     Args:
         model: The name of the model on the server.
@@ -72,7 +73,7 @@ class OpenAIEngine:
         The server's own context bounds prompt and text: `max_tokens` bounds the text only.
 
         Raises:
-            ConfigError: If `chat` does not suit the API, or a response would have to be continued that cannot be.
+            ConfigError: If `chat` does not suit the API.
             EngineUnavailable: If a request failed for good.
             ModelError: If the server refuses the key, the model or a request.
         """
@@ -82,7 +83,7 @@ class OpenAIEngine:
             raise ConfigError(f"`api: {api}` needs the prompt style {styles}. Change env.prompt or the api.")
         return self._side_by_side(self._chat if chat else self._complete, requests)
 
-    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
@@ -97,21 +98,22 @@ class OpenAIEngine:
         messages: list[Mapping[str, str]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         if prompt.prefill:
-            if not self._server.continues:
-                raise ConfigError(
-                    f"{self.name} would have to go on with a response that begins {prompt.prefill[:40]!r}. Use a "
-                    "server that can, with server.continues: true (vLLM, SGLang), or `api: completions`."
-                )
-            messages.append({"role": "assistant", "content": prompt.prefill})
-            extra = {"extra_body": {"continue_final_message": True, "add_generation_prompt": False}}
+            if self._server.continues:
+                messages.append({"role": "assistant", "content": prompt.prefill})
+                extra = {"extra_body": {"continue_final_message": True, "add_generation_prompt": False}}
+            else:
+                messages[-1] = {"role": "user", "content": f"{prompt.user}\n\n{prompt.prefill}"}
         create = self._client.chat.completions.create
         reply = self._fitting(create, messages=messages, **self._parameters(request), **extra)
         return reply and _completion(reply, reply.choices[0], reply.choices[0].message.content or "", request)
 
-    def _score(self, request: ScoringRequest) -> ScoredText:
-        reply = self._client.completions.create(
-            model=self.name, prompt=request.context + request.text, max_tokens=1, echo=True, logprobs=0, temperature=0.0
+    def _score(self, request: ScoringRequest) -> ScoredText | None:
+        prompt, create = request.context + request.text, self._client.completions.create
+        reply = self._fitting(
+            create, model=self.name, prompt=prompt, max_tokens=1, echo=True, logprobs=0, temperature=0.0
         )
+        if reply is None:
+            return None
         found = reply.choices[0].logprobs
         begin, end = len(request.context), len(request.context) + len(request.text)
         places = [place for place, offset in enumerate(found.text_offset) if begin <= offset < end]

@@ -24,7 +24,7 @@ def score_texts(
     max_context: int,
     batch_tokens: int,
     dtype: torch.dtype,
-) -> list[ScoredText]:
+) -> list[ScoredText | None]:
     """Score texts; see `Engine.score`.
 
     Context and text are encoded apart, so the pieces of a text are the same after any context. A text without a
@@ -39,25 +39,26 @@ def score_texts(
         dtype: What the model computes in.
 
     Raises:
-        ModelError: If a text is empty, or does not fit into the context.
+        ModelError: If a text is empty.
     """
     contexts = [codec.encode_context(request.context) for request in requests]
-    texts = [codec.encode_observation(request.text) for request in requests]
+    texts, pieces = [], []
+    for request in requests:
+        ids, cut = codec.encode_pieces(request.text)
+        texts.append(ids)
+        pieces.append(cut)
     for context, text in zip(contexts, texts, strict=True):
-        if not text or len(context) + len(text) > max_context:
-            raise ModelError(
-                f"cannot score a text of {len(text)} tokens after {len(context)} tokens of context: the text needs at "
-                f"least 1 token, and the model reads {max_context} in all. Shorten it."
-            )
+        if not text:
+            raise ModelError(f"cannot score an empty text after {len(context)} tokens of context; give it a token.")
     found: list[ScoredText | None] = [None] * len(requests)
-    order = sorted(range(len(requests)), key=lambda index: -len(contexts[index]) - len(texts[index]))
-    for batch in _batches(order, [len(contexts[index]) + len(texts[index]) for index in order], batch_tokens):
+    lengths = [len(context) + len(text) for context, text in zip(contexts, texts, strict=True)]
+    fitting = [index for index in range(len(requests)) if lengths[index] <= max_context]
+    order = sorted(fitting, key=lambda index: -lengths[index])
+    for batch in _batches(order, [lengths[index] for index in order], batch_tokens):
         scored = _score_batch(model, [(contexts[index], texts[index]) for index in batch], dtype)
         for index, logprobs in zip(batch, scored, strict=True):
-            found[index] = ScoredText(
-                tokens=codec.pieces(texts[index]), logprobs=logprobs, context_tokens=len(contexts[index])
-            )
-    return [each for each in found if each is not None]
+            found[index] = ScoredText(tokens=pieces[index], logprobs=logprobs, context_tokens=len(contexts[index]))
+    return found
 
 
 def _score_batch(
@@ -70,31 +71,25 @@ def _score_batch(
         rows: Ids of context and text.
         dtype: What to compute in.
     """
+    # Padded on the right: what comes later is hidden from a text by causality, so that no mask is needed. (Under the
+    # attention of `generating`, transformers would leave a mask of the padding out without a word.)
     width = max(len(context) + len(text) for context, text in rows)
-    longest = max(len(text) for _, text in rows)
-    # Padded on the left: the logits of all texts then lie in the same last columns.
+    first = min(len(context) for context, _ in rows)
     ids = np.zeros((len(rows), width), dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
     for row, (context, text) in enumerate(rows):
-        ids[row, width - len(context) - len(text) :] = [*context, *text]
-        mask[row, width - len(context) - len(text) :] = 1
-    device = model.device
-    input_ids, attention_mask = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+        ids[row, : len(context) + len(text)] = [*context, *text]
+    input_ids = torch.from_numpy(ids).to(model.device)
+    scored = []
     with generating(model, dtype):
-        logits = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=(attention_mask.cumsum(-1) - 1).clamp_(min=0),
-            use_cache=False,
-            logits_to_keep=longest + 1,
-        ).logits[:, :-1]
-        targets = input_ids[:, -longest:]
-        logprobs = [
+        # The logits at a position are those of the next token.
+        logits = model(input_ids=input_ids, use_cache=False, logits_to_keep=width - first + 1).logits
+        for row, (context, text) in enumerate(rows):
+            start = len(context) - first
             # Row by row: a float32 copy of all logits at once would be the largest thing in memory.
-            each.float().log_softmax(-1).gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
-            for each, wanted in zip(logits, targets, strict=True)
-        ]
-    return [tuple(each[longest - len(text) :].tolist()) for each, (_, text) in zip(logprobs, rows, strict=True)]
+            logprobs = logits[row, start : start + len(text)].float().log_softmax(-1)
+            targets = input_ids[row, len(context) : len(context) + len(text)]
+            scored.append(tuple(logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).tolist()))
+    return scored
 
 
 def _batches(order: Sequence[int], lengths: Sequence[int], batch_tokens: int) -> Iterator[Sequence[int]]:

@@ -100,14 +100,19 @@ class ScriptedEngine:
         """Say the next segment of each question's script; see `Engine.generate`."""
         return [self._complete(request, chat=chat, max_tokens=max_tokens) for request in requests]
 
-    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Ask the function; see `Engine.score`."""
         if self._score is None:
             raise ModelError("this scripted engine cannot score; give it a function: ScriptedEngine(…, score=…).")
-        scored = []
+        scored: list[ScoredText | None] = []
         for request in requests:
             words = re.findall(r"\s*\S+|\s+$", request.text)
             logprobs = tuple(self._score(request.context, request.text))
+            if len(words) != len(logprobs):
+                raise ModelError(
+                    f"the script scores the {len(words)} words of {request.text!r} with {len(logprobs)} log-probs; "
+                    "give one for each word."
+                )
             scored.append(
                 ScoredText(tokens=tuple(words), logprobs=logprobs, context_tokens=len(request.context.split()))
             )

@@ -90,7 +90,7 @@ class TransformersEngine:
         """Write a text for each request; see `Engine.generate`."""
         return generate_in_sessions(self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=self._cache_tokens)
 
-    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText]:
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts; see `Engine.score` and `score_texts`."""
         return score_texts(
             self.model,

@@ -44,6 +44,9 @@ BUILT_IN = {
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
     "sure": "search_agents.methods.sure:SuRe",
     "replug": "search_agents.methods.replug:REPLUG",
+    "longllmlingua": "search_agents.methods.longllmlingua:LongLLMLingua",
+    "recomp": "search_agents.methods.recomp:Recomp",
+    "selective-context": "search_agents.methods.selective_context:SelectiveContext",
     "skr": "search_agents.methods.skr:SKR",
     "self-ask": "search_agents.methods.self_ask:SelfAsk",
     "iter-retgen": "search_agents.methods.iter_retgen:IterRetGen",
@@ -101,12 +104,13 @@ def fit_method(spec: MethodSpec, setting: Setting, questions: Sequence[Question]
         ConfigError: If the method has no such part; see `check_method` and `make_method`.
         PluginError: See `check_method`.
     """
-    kind, options = _kind_and_options(spec)
+    kind = _kind(method_name(spec))
     if not hasattr(kind, "fit"):
         having = ", ".join(name for name in BUILT_IN if hasattr(_kind(name), "fit"))
         raise ConfigError(
             f"the method {method_name(spec)!r} has no part of its own to train. Those that have one: {having}."
         )
+    options = _options(spec, getattr(kind, "FitOptions", getattr(kind, "Options", None)))
     _require(kind, spec, setting)
     figures: dict[str, Any] = kind.fit(setting, questions, folder, options)
     return figures
@@ -169,16 +173,19 @@ def _kind(name: str) -> Any:
 
 def _kind_and_options(spec: MethodSpec) -> tuple[Any, Any]:
     """What makes the method, and its options; None where it has none."""
+    kind = _kind(method_name(spec))
+    return kind, _options(spec, getattr(kind, "Options", None))
+
+
+def _options(spec: MethodSpec, schema: Any) -> Any:
     name = method_name(spec)
-    kind = _kind(name)
     given = {} if isinstance(spec, str) else {key: value for key, value in spec.items() if key != "name"}
-    schema = getattr(kind, "Options", None)
     if schema is None:
         if given:
             raise ConfigError(f"the method {name!r} has no options; got {', '.join(given)}. Remove them.")
-        return kind, None
+        return None
     try:
-        return kind, schema(**given)
+        return schema(**given)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
         allowed = ", ".join(schema.model_fields) or "none"

@@ -21,7 +21,8 @@ def short_answer_prompt(task: str, question: str, *, chat: bool) -> Prompt:
         chat: Whether the model's chat template separates instruction and question.
     """
     if chat:
-        return Prompt(system=f"{task}\n{_SHORT}", user=question)
+        # Without a beginning a small model answers in whole sentences, whatever it is told.
+        return Prompt(system=f"{task}\n{_SHORT}", user=f"Question: {question}", prefill="Answer:")
     return Prompt(user=f"{task}\n{_SHORT}\n\nQuestion: {question}\nAnswer:")
 
 

@@ -46,7 +46,8 @@ class StepwiseMethod(ABC):
         options: What the method leaves open; None takes its paper's defaults.
     """
 
-    name: ClassVar[str]
+    name: str
+    """Its name in tables; what is not quite the method says so in it."""
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.GENERATE})
     """What the engine must be able to do."""
     Options: ClassVar[type[Section]] = NoOptions
@@ -81,8 +82,7 @@ class StepwiseMethod(ABC):
             purpose: See `Generate.purpose`.
         """
         prompt = short_answer_prompt(task, make_inert(question.text), chat=self.setting.chat)
-        stop = () if self.setting.chat else ("\n",)
-        return first_line((yield from generate(purpose, prompt, stop=stop)).text)
+        return first_line((yield from generate(purpose, prompt, stop=("\n",))).text)
 
 
 class _Play:
@@ -116,7 +116,7 @@ class _Play:
             if isinstance(step, Retrieve):
                 self._spent = add_spent([self._spent, result.spent])
                 self._take_hits(step, result.hits)
-            elif result is None and isinstance(step, Generate | Mixture):
+            elif result is None and not isinstance(step, Note):
                 self._stop_reason = StopReason.MAX_TOKENS
             else:
                 self._take_call(step, result)
@@ -247,7 +247,7 @@ def _sampling(setting: Setting, step: Generate | Mixture) -> SamplingParams:
     )
 
 
-def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> list[ScoredText]:
+def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> list[ScoredText | None]:
     return setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps])
 
 

@@ -145,8 +145,8 @@ def test_chat_sends_messages_and_goes_on_with_a_response_only_where_the_server_c
     path, body = server.requests[-1]
     assert path == "/v1/chat/completions"
     assert body["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Peru?"}]
-    with pytest.raises(ConfigError, match=r"go on with a response that begins '<think>'.*continues: true"):
-        one.generate([request(prefill="<think>")], chat=True, max_tokens=100)
+    one.generate([request(prefill="<think>")], chat=True, max_tokens=100)
+    assert server.requests[-1][1]["messages"][-1] == {"role": "user", "content": "Peru?\n\n<think>"}
     engine(server, api="chat", continues=True).generate([request(prefill="<think>")], chat=True, max_tokens=100)
     _, body = server.requests[-1]
     assert body["messages"][-1] == {"role": "assistant", "content": "<think>"}
