@@ -51,19 +51,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Collect, train, print the page, and keep it if asked."""
     arguments = _parser().parse_args(argv)
     dataset = load(arguments.dataset, split="train", data=arguments.data)
-    asked = [question for question in dataset.questions if arguments.hops in (None, question.hops)]
-    questions = asked[: arguments.questions]
+    questions = [
+        question
+        for kind in arguments.kinds
+        for question in [each for each in dataset.questions if each.kind == kind][: arguments.questions]
+    ]
     engine = TransformersEngine.from_pretrained(arguments.model, dtype=arguments.dtype)
     env = SearchQAVectorEnv(arguments.batch_size, dataset=dataset, retriever="bm25", prompt="instruct", top_k=3)
     setting = Setting(
-        engine=engine, env=env, sampling=SamplingParams(temperature=0.7, max_tokens=24), max_tokens=2048, chat=True
+        engine=engine, env=env, sampling=SamplingParams(temperature=0.7, max_tokens=20), max_tokens=2048, chat=True
     )
     options = FitOptions(
         encoder=arguments.encoder or _small_encoder(),
         simulations=arguments.simulations,
         exploration=arguments.exploration,
         samples=arguments.samples,
-        max_tokens=24,
+        max_tokens=20,
+        held_out=arguments.held_out,
         training=RewardTraining(epochs=arguments.epochs, learning_rate=arguments.learning_rate),
     )
     started = time.perf_counter()
@@ -71,9 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     told = {
         "model": engine.name,
         "encoder": Path(options.encoder).parent.name if Path(options.encoder).is_dir() else options.encoder,
-        "questions": f"the first {len(questions)} of {arguments.dataset}'s training split"
-        + (f" with {arguments.hops} hops" if arguments.hops else "")
-        + ", bm25, 3 documents a search",
+        "questions": f"of {arguments.dataset}'s training split the first {arguments.questions} of each of the kinds "
+        f"{', '.join(arguments.kinds)}; bm25, 3 documents a search",
         "search": f"{options.simulations} simulations a question, M = {options.samples}, c = {options.exploration:g}, "
         f"reward {options.reward}",
         "training": f"{arguments.epochs} epochs, learning rate {arguments.learning_rate:g}, all weights",
@@ -103,7 +106,12 @@ def markdown(figures: Mapping[str, Mapping[str, Any]], told: Mapping[str, str]) 
 
 def write(folder: Path, figures: Mapping[str, Mapping[str, Any]], told: Mapping[str, str]) -> None:
     """Keep the figures as JSON with flat keys, ``trained.document``, and as the page."""
-    flat = {f"{column}.{critic}": float(f"{row[column]:.6g}") for critic, row in figures.items() for column in _COLUMNS}
+    flat = {
+        f"{column}.{critic}": float(f"{row[column]:.6g}")
+        for critic, row in figures.items()
+        for column in _COLUMNS
+        if row[column] is not None
+    }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{NAME}.json").write_text(json.dumps({**told, **flat}, indent=2) + "\n")
     (folder / f"{NAME}.md").write_text(markdown(figures, told))
@@ -111,6 +119,8 @@ def write(folder: Path, figures: Mapping[str, Mapping[str, Any]], told: Mapping[
 
 def _verdict(critic: str, row: Mapping[str, Any]) -> str:
     """One line: whether the critic beats its untrained self by more than two standard errors."""
+    if not row["held_out_pairs"]:
+        return f"* The {critic} critic cannot be judged: no pair was held out."
     gain = row["trained"] - row["untrained"]
     error = (0.5 / row["held_out_pairs"]) ** 0.5  # of the difference of two shares, each of variance 1/4 at most
     if gain > 2 * error:
@@ -122,7 +132,9 @@ def _verdict(critic: str, row: Mapping[str, Any]) -> str:
     return f"* The {critic} critic {says} ({gain:+.3f}, standard error at most {error:.3f})."
 
 
-def _cell(value: float) -> str:
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
@@ -140,14 +152,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", help="what the critics start from; by default all-MiniLM-L6-v2, from its package")
     parser.add_argument("--dataset", default="fictional-wiki", help="whose training questions are asked")
     parser.add_argument("--data", type=Path, help="its folder, for a set that is not embedded")
-    parser.add_argument("--questions", type=int, default=32)
-    parser.add_argument("--hops", type=int, help="ask only questions of that many hops")
+    parser.add_argument("--kinds", nargs="+", default=["single", "comparison"], help="kinds of questions to ask")
+    parser.add_argument("--questions", type=int, default=16, help="questions of each kind")
     parser.add_argument("--batch-size", type=int, default=16, help="questions searched side by side")
     parser.add_argument("--samples", type=int, default=3, help="rationales or queries of one sub-goal")
     parser.add_argument("--simulations", type=int, default=32)
     parser.add_argument("--exploration", type=float, default=0.5)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--held-out", type=float, default=0.3, help="share of the questions that judge the critics")
     parser.add_argument("--folder", type=Path, required=True, help="keeps pairs and critics")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}/{NAME}.*")
     return parser

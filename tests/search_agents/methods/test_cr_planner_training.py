@@ -151,18 +151,18 @@ def test_a_rationale_that_holds_an_answer_ends_the_path_and_is_scored_without_a_
     )
     (transcript,) = search.run([PERU])
     purposes = [call.purpose for turn in transcript.turns for call in turn.calls]
-    # The first path thinks (three samples of one text); the second words a query, which is no answer.
-    assert purposes == ["reason"] * 3 + ["generate-query"] * 3 + ["conclusion"]
-    assert search.trees["peru"].children[0].value == 1.0
+    # The first path words a query (three samples of one text), which is no answer; the second thinks.
+    assert purposes == ["generate-query"] * 3 + ["conclusion"] + ["reason"] * 3
+    assert [child.value for child in search.trees["peru"].children] == [pytest.approx(0.5), 1.0]
     assert select(search.trees["peru"], 0.0).sub_goal is SubGoal.REASON
 
 
 def test_the_reward_is_word_f1_or_an_exact_match():
     for reward, earned in (("f1", 2 / 3), ("em", 0.0)):
-        options = SearchOptions(simulations=1, reward=reward)
+        options = SearchOptions(simulations=2, reward=reward)
         search = TreeSearch(make_setting(ScriptedEngine(lambda prompt: "The answer is: Lima city")), options)
         list(search.run([PERU]))
-        assert search.trees["peru"].value == pytest.approx(earned)
+        assert search.trees["peru"].children[1].value == pytest.approx(earned)
 
 
 def test_paths_have_no_more_observations_than_steps():
@@ -282,9 +282,15 @@ def test_fitting_collects_trains_and_keeps_the_figures(encoder, tmp_path, monkey
 
 def test_a_critic_without_pairs_is_named(encoder, tmp_path):
     some = questions_with_pairs(8, critics=(Critic.SUB_GOAL, Critic.RATIONALE, Critic.QUERY))
-    with pytest.raises(ConfigError, match="the document critic has 0 pairs"):
+    with pytest.raises(ConfigError, match="the document critic has no pairs"):
         train_critics(some, tmp_path, FitOptions(encoder=encoder))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_critic_of_whose_pairs_none_was_held_out_is_not_judged(encoder, tmp_path):
+    options = FitOptions(encoder=encoder, held_out=0.1, training=RewardTraining(part="head", epochs=1))
+    figures = train_critics(questions_with_pairs(4), tmp_path, options)
+    assert [(row["pairs"], row["held_out_pairs"], row["trained"]) for row in figures.values()] == [(4, 0, None)] * 4
 
 
 def test_no_question_is_both_learned_from_and_held_out():

@@ -28,6 +28,10 @@ class CRPlannerOptions(PlanOptions):
     """Who chooses: trained critics, or the language model itself, which is the paper's ablation, not its method."""
     critics: str | None = None
     """Folder of the trained critics, as `search-env fit cr-planner` writes it."""
+    critics_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the critics' weights."""
+    critics_device: str = "cpu"
+    """Where the critics compute."""
 
 
 class CRPlanner(Planner):
@@ -61,13 +65,17 @@ class CRPlanner(Planner):
 
     def __init__(self, setting: Setting, options: CRPlannerOptions | None = None) -> None:
         super().__init__(setting, options)
-        if self.options.critic == "trained" and self.options.critics is None:
+        self._critics: TrainedCritics | None = None
+        if self.options.critic == "llm":
+            return
+        if self.options.critics is None:
             raise ConfigError(
                 "cr-planner needs trained critics. Train them: search-env fit cr-planner --model MODEL --out FOLDER, "
                 "and give the folder as the option critics; or set critic: llm, the paper's ablation."
             )
-        trained = self.options.critic == "trained"
-        self._critics = TrainedCritics(self.options.critics or "") if trained else None
+        self._critics = TrainedCritics(
+            self.options.critics, dtype=self.options.critics_dtype, device=self.options.critics_device
+        )
 
     @property
     def fingerprint(self) -> str | None:

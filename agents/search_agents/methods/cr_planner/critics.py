@@ -33,13 +33,16 @@ class TrainedCritics:
 
     Args:
         folder: As `search_agents.methods.cr_planner.train.fit` writes it.
+        dtype: Of their weights.
+        device: Where they compute.
 
     Raises:
         ConfigError: If a critic is missing from the folder.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, dtype: str = "float32", device: str = "cpu") -> None:
         self._folder = Path(folder).expanduser()
+        self._dtype, self._device = dtype, device
         missing = [critic for critic in Critic if not (self._folder / critic).is_dir()]
         if missing:
             raise ConfigError(
@@ -63,7 +66,9 @@ class TrainedCritics:
     def _models(self) -> dict[Critic, RewardModel]:
         from search_agents.methods.reward_model import RewardModel  # here: it brings torch
 
-        return {critic: RewardModel.load(self._folder / critic) for critic in Critic}
+        return {
+            critic: RewardModel.load(self._folder / critic, dtype=self._dtype, device=self._device) for critic in Critic
+        }
 
 
 def verdict_prompt(critic: Critic, state: State, candidates: Sequence[str], *, chat: bool) -> Prompt:

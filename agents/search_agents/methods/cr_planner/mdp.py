@@ -78,12 +78,15 @@ class State:
     searches: int = 0
 
     def possible(self, max_searches: int) -> tuple[SubGoal, ...]:
-        """The sub-goals that can be carried out: nothing is looked up without a query, or beyond the budget."""
+        """The sub-goals that can be carried out: nothing is looked up without a query, or beyond the budget.
+
+        The one that needs most comes first, since the first counts among equals: a search tries it soonest.
+        """
         if self.searches >= max_searches:
             return (SubGoal.REASON,)
         if self.open_query is None:
-            return (SubGoal.REASON, SubGoal.GENERATE_QUERY)
-        return tuple(SubGoal)
+            return (SubGoal.GENERATE_QUERY, SubGoal.REASON)
+        return (SubGoal.RETRIEVE, SubGoal.GENERATE_QUERY, SubGoal.REASON)
 
     def after(self, sub_goal: SubGoal, outcome: str | None) -> State:
         """The next state.

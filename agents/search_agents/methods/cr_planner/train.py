@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -28,6 +28,10 @@ class FitOptions(SearchOptions):
     Skywork/Skywork-Reward-Llama-3.1-8B)."""
     lora_rank: PositiveInt | None = None
     """Train adapters of this rank, as the paper does; by default every weight is trained."""
+    encoder_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the encoder's weights; the lower ones are for adapters, whose base is not trained."""
+    encoder_device: str = "cpu"
+    """Where the critics are trained."""
     encoder_tokens: PositiveInt = 256
     """Tokens that a critic reads, the last ones of its text."""
     held_out: float = Field(default=0.25, gt=0.0, lt=1.0)
@@ -49,7 +53,7 @@ def fit(setting: Setting, questions: Sequence[Question], folder: Path, options: 
         What `train_critics` returns.
 
     Raises:
-        ConfigError: If a critic has nothing to learn from or nothing to be judged by.
+        ConfigError: If a critic has nothing to learn from.
         RunError: If the folder's pairs were made with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,18 +73,17 @@ def train_critics(by_question: Sequence[Sequence[Pair]], folder: Path, options: 
     Returns:
         For each critic the numbers of pairs, the share of held-out pairs that it ranks right, trained and untrained
         (the same encoder under its random head), the share that the order of the candidates ranks right (of documents:
-        the retriever's), and its last loss.
+        the retriever's), and its last loss. The shares are None where no pair was held out.
 
     Raises:
-        ConfigError: If a critic has nothing to learn from or nothing to be judged by.
+        ConfigError: If a critic has nothing to learn from.
     """
     learned, held_out = _split([pairs for pairs in by_question if pairs], options.held_out, options.training.seed)
     for critic in Critic:
-        numbers = [sum(pair.critic is critic for pair in pairs) for pairs in (learned, held_out)]
-        if not all(numbers):
+        if not any(pair.critic is critic for pair in learned):
             raise ConfigError(
-                f"the {critic} critic has {numbers[0]} pairs to learn from and {numbers[1]} held out; both need some. "
-                "Ask more questions, or let the search run more simulations in another folder."
+                f"the {critic} critic has no pairs to learn from. Ask more questions, or let the search run more "
+                "simulations in another folder."
             )
     return {
         str(critic): _train(
@@ -94,8 +97,10 @@ def train_critics(by_question: Sequence[Sequence[Pair]], folder: Path, options: 
     }
 
 
-def ranked_right(model: RewardModel, pairs: Sequence[Pair]) -> float:
-    """The share of pairs whose better candidate scores higher; a tie is half right."""
+def ranked_right(model: RewardModel, pairs: Sequence[Pair]) -> float | None:
+    """The share of pairs whose better candidate scores higher; a tie is half right, and of no pairs there is none."""
+    if not pairs:
+        return None
     scores = model.score([text for pair in pairs for text in pair.texts]).reshape(-1, 2)
     return float(((scores[:, 0] > scores[:, 1]) + 0.5 * (scores[:, 0] == scores[:, 1])).mean())
 
@@ -106,6 +111,8 @@ def _train(
     model = RewardModel.from_pretrained(
         options.encoder,
         max_tokens=options.encoder_tokens,
+        dtype=options.encoder_dtype,
+        device=options.encoder_device,
         lora_rank=options.lora_rank,
         seed=options.training.seed,
     )
@@ -117,7 +124,7 @@ def _train(
         "held_out_pairs": len(held_out),
         "trained": ranked_right(model, held_out),
         "untrained": untrained,
-        "in_order": sum(pair.places[0] < pair.places[1] for pair in held_out) / len(held_out),
+        "in_order": sum(pair.places[0] < pair.places[1] for pair in held_out) / len(held_out) if held_out else None,
         "loss": losses[-1],
     }
 
