@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
         "versions": ", ".join(f"{package} {version(package)}" for package in ("torch", "transformers")),
     }
+    if arguments.remark:
+        told["remark"] = arguments.remark
     print(markdown(figures, told))
     if arguments.write:
         write(RESULTS, figures, told)
@@ -127,6 +129,8 @@ def _verdict(critic: str, row: Mapping[str, Any]) -> str:
         says = "beats its untrained self"
     elif gain > 0:
         says = "is ahead of its untrained self by less than two standard errors: no claim"
+    elif gain < -2 * error:
+        says = "is behind its untrained self by more than two standard errors"
     else:
         says = "does not beat its untrained self"
     return f"* The {critic} critic {says} ({gain:+.3f}, standard error at most {error:.3f})."
@@ -158,10 +162,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=3, help="rationales or queries of one sub-goal")
     parser.add_argument("--simulations", type=int, default=32)
     parser.add_argument("--exploration", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--held-out", type=float, default=0.3, help="share of the questions that judge the critics")
     parser.add_argument("--folder", type=Path, required=True, help="keeps pairs and critics")
+    parser.add_argument("--remark", help="what a reader of the figures should know of how they came about")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}/{NAME}.*")
     return parser
 

@@ -13,6 +13,7 @@ def test_a_gain_is_claimed_only_beyond_two_standard_errors(tmp_path):
         "document": {**ROW, "trained": 0.75},
         "query": {**ROW, "trained": 0.65},
         "rationale": {**ROW, "trained": 0.5},
+        "other": {**ROW, "trained": 0.25},
     }
     figures["sub-goal"] = {**ROW, "held_out_pairs": 0, "trained": None, "untrained": None, "in_order": None}
     benchmark.write(tmp_path, figures, {"model": "tiny", "date": "today"})
@@ -21,6 +22,7 @@ def test_a_gain_is_claimed_only_beyond_two_standard_errors(tmp_path):
     assert "The query critic is ahead of its untrained self by less than two standard errors: no claim" in page
     assert "The rationale critic does not beat its untrained self" in page
     assert "| document | 90 | 50 | 0.750 | 0.500 | 0.400 | 0.300 |" in page and "* date: today" in page
+    assert "The other critic is behind its untrained self by more than two standard errors" in page
     assert "The sub-goal critic cannot be judged: no pair was held out." in page
     assert "| sub-goal | 90 | 0 |  |  |  | 0.300 |" in page
     kept = json.loads((tmp_path / "cr-planner-critics.json").read_text())
