@@ -51,6 +51,7 @@ BUILT_IN = {
     "self-ask": "search_agents.methods.self_ask:SelfAsk",
     "iter-retgen": "search_agents.methods.iter_retgen:IterRetGen",
     "ircot": "search_agents.methods.ircot:IRCoT",
+    "cr-planner": "search_agents.methods.cr_planner:CRPlanner",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
@@ -92,7 +93,7 @@ def fit_method(spec: MethodSpec, setting: Setting, questions: Sequence[Question]
     """Train the part that a method has of its own.
 
     Args:
-        spec: The method, with its options.
+        spec: The method, with the options of the training: what its `fit_options` returns.
         setting: What it works with; the labels come from its model.
         questions: Training questions.
         folder: Where labels and part go; labels that are there are kept.
@@ -110,7 +111,7 @@ def fit_method(spec: MethodSpec, setting: Setting, questions: Sequence[Question]
         raise ConfigError(
             f"the method {method_name(spec)!r} has no part of its own to train. Those that have one: {having}."
         )
-    options = _options(spec, getattr(kind, "FitOptions", getattr(kind, "Options", None)))
+    options = _options(spec, kind.fit_options())
     _require(kind, spec, setting)
     figures: dict[str, Any] = kind.fit(setting, questions, folder, options)
     return figures

@@ -22,7 +22,7 @@ def trainable(monkeypatch):
         return {"labels": len(questions)}
 
     monkeypatch.setattr(naive.NaiveGeneration, "fit", staticmethod(fit), raising=False)
-    monkeypatch.setattr(naive.NaiveGeneration, "Options", Options)
+    monkeypatch.setattr(naive.NaiveGeneration, "fit_options", lambda: Options, raising=False)
     return seen
 
 

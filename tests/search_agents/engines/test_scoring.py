@@ -119,7 +119,7 @@ def test_without_a_token_to_begin_with_an_empty_context_is_refused(
     tokenizer: Any, make_model: Callable[..., Any]
 ) -> None:
     engine = TransformersEngine(make_model(), tokenizer)
-    engine._codec.eos_ids = frozenset()
+    engine.codec.eos_ids = frozenset()
     assert len(engine.score([REQUESTS[0]])) == 1
     with pytest.raises(ModelError, match="neither a token that begins"):
         engine.score([REQUESTS[1]])

@@ -139,7 +139,9 @@ def test_closed_book_for_a_chat_model_goes_through_its_template() -> None:
     bench = Bench("Lima", prompt="instruct", chat=True)
     (transcript,) = bench.run("naive-generation", QUESTIONS[1:2])
     (context,) = bench.engine.contexts()
-    assert context.startswith("[system Answer the question") and context.endswith("[user Peru capital?]Lima")
+    assert context.startswith("[system Answer the question") and context.endswith(
+        "[user Question: Peru capital?]Answer:Lima"
+    )
     assert transcript.answer == "Lima"
 
 

@@ -55,7 +55,6 @@ class Recomp(StepwiseMethod):
     name = "recomp"
     Options = RecompOptions
     options: RecompOptions
-    FitOptions = RecompFitOptions
 
     def __init__(self, setting: Setting, options: RecompOptions | None = None) -> None:
         super().__init__(setting, options)
@@ -86,6 +85,11 @@ class Recomp(StepwiseMethod):
         if not any(texts):
             return (yield from self.short_answer(question, "Answer the question from what you know."))
         return (yield from self.short_answer(question, f"{READ_AND_ANSWER}\n\n{shown(texts)}\n"))
+
+    @classmethod
+    def fit_options(cls) -> type[RecompFitOptions]:
+        """What `fit` takes."""
+        return RecompFitOptions
 
     @classmethod
     def fit(

@@ -97,6 +97,11 @@ class SKR(StepwiseMethod):
         return (yield from think_it_over(self.setting, question, retrieves=verdict.retrieve))
 
     @classmethod
+    def fit_options(cls) -> type[SKROptions]:
+        """What `fit` takes."""
+        return SKROptions
+
+    @classmethod
     def fit(cls, setting: Setting, questions: Sequence[Question], folder: Path, options: SKROptions) -> dict[str, Any]:
         """Label training questions and make the judge; see `search_agents.methods.skr.train.fit`."""
         from search_agents.methods.skr.train import fit
