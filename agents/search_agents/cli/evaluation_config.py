@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides
 from search_agents.config import EvalConfig, Override, find_recipe, load_config
+
+if TYPE_CHECKING:
+    from search_agents.methods import MethodSpec
 
 __all__ = ["add_evaluation_settings", "load_over_protocol", "read_config"]
 
@@ -28,21 +32,28 @@ def add_evaluation_settings(parser: Parser) -> None:
     )
 
 
-def read_config(arguments: argparse.Namespace, settings: Sequence[str]) -> EvalConfig:
+def read_config(
+    arguments: argparse.Namespace, settings: Sequence[str], *, check_method: Callable[[MethodSpec], Any] | None = None
+) -> EvalConfig:
     """The config of an evaluation: the model's own protocol, then recipes, then flags, all of it checked.
+
+    Args:
+        arguments: What the parser has read.
+        settings: The other flags.
+        check_method: Refuses a method; by default one that cannot answer questions as the config has it.
 
     Raises:
         ConfigError: If a setting is wrong.
         ModelError: If there is no such model.
     """
+    from search_agents import methods
     from search_agents.evaluation.environments import check_env_section
-    from search_agents.methods import check_method
 
     config = load_over_protocol(
         [find_recipe(given, "eval") for given in arguments.config], overrides(arguments, settings)
     )
     check_env_section(config.env)
-    check_method(config.method)
+    (check_method or methods.check_method)(config.method)
     return config
 
 

@@ -26,8 +26,8 @@ def parser(verb: str, purpose: str) -> Parser:
         purpose,
         examples=(
             "search-env fit --method skr --model MODEL --env SearchQA-HotpotQA-v0 --data DATA --out skr-part",
-            "search-env fit --method recomp --model MODEL --limit 500 --out recomp-part",
-            "search-env fit --method '{name: cr-planner, rounds: 2}' --model MODEL --out critics",
+            "search-env fit --method '{name: recomp, encoder: ENCODER}' --model MODEL --limit 500 --out recomp-part",
+            "search-env fit --method '{name: cr-planner, encoder: ENCODER}' --model MODEL --out critics",
         ),
         more="Then: search-env eval --method '{name: NAME, part: FOLDER}' …\n"
         f"The questions are those of the split train; --evaluation.split names another.\n\n{settings_help(EvalConfig)}",
@@ -40,11 +40,11 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Collect labels and train."""
     from search_agents.learning.start import limit_threads, quiet_libraries
-    from search_agents.methods import fit_method
+    from search_agents.methods import fit_method, fit_options
 
     if not any(setting.startswith("--evaluation.split") for setting in settings):
         settings = [*settings, "--evaluation.split", "train"]
-    config = read_config(arguments, settings)
+    config = read_config(arguments, settings, check_method=fit_options)
     limit_threads(config.run.threads)
 
     from search_agents.engines.build import make_engine

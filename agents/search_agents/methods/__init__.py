@@ -30,6 +30,7 @@ __all__ = [
     "Setting",
     "check_method",
     "fit_method",
+    "fit_options",
     "make_method",
     "method_name",
     "method_names",
@@ -102,19 +103,24 @@ def fit_method(spec: MethodSpec, setting: Setting, questions: Sequence[Question]
         What came of it: counts, and how well the part does on what was held out.
 
     Raises:
-        ConfigError: If the method has no such part; see `check_method` and `make_method`.
+        ConfigError: If the method has no such part, an option is wrong, or the engine cannot do what the method needs.
         PluginError: See `check_method`.
     """
+    kind, options = fit_options(spec)
+    _require(kind, spec, setting)
+    figures: dict[str, Any] = kind.fit(setting, questions, folder, options)
+    return figures
+
+
+def fit_options(spec: MethodSpec) -> tuple[Any, Any]:
+    """What trains the part of a method, and the options of the training; see `fit_method`."""
     kind = _kind(method_name(spec))
     if not hasattr(kind, "fit"):
         having = ", ".join(name for name in BUILT_IN if hasattr(_kind(name), "fit"))
         raise ConfigError(
             f"the method {method_name(spec)!r} has no part of its own to train. Those that have one: {having}."
         )
-    options = _options(spec, kind.fit_options())
-    _require(kind, spec, setting)
-    figures: dict[str, Any] = kind.fit(setting, questions, folder, options)
-    return figures
+    return kind, _options(spec, kind.fit_options())
 
 
 def needs_model(spec: MethodSpec) -> bool:
