@@ -24,6 +24,7 @@ MethodSpec = str | Mapping[str, Any]
 _BUILT_IN = {
     "naive-generation": "search_agents.methods.naive:NaiveGeneration",
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
+    "rearter": "search_agents.methods.rearter:ReARTeR",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
