@@ -88,7 +88,7 @@ def fit(
     losses = model.fit_targets(training.texts, training.labels.astype(float).tolist(), options.training)
     model.save(folder / REWARD_MODEL)
     figures = {
-        "questions": len(records),
+        "questions": len({record["id"] for record in records}),
         "questions_with_prefixes": sum(bool(record.get("prefixes")) for record in records),
         "training": _counts(training),
         "held_out": _counts(held_out),
