@@ -2,11 +2,10 @@
 
     python benchmarks/rearter_prm.py --model smollm2-135m --encoder all-MiniLM-L6-v2 --write
 
-The model reasons about comparison questions of HotpotQA's training set: a small model gets about half of them right, so
-that few are left for being always or never answered. Prefixes of its reasoning are labelled by rolling them out, and a
-small encoder learns the labels. What is measured on prefixes of held-out questions is the AUC of the trained reward
-model, of the same one before its training, and of the number of steps. Rows are kept as they come: the same command,
-given again, goes on.
+The model reasons about single-hop training questions of FictionalWiki, whose answers no model knows: a step helps if it
+finds the document. Prefixes of its reasoning are labelled by rolling them out, and a small encoder learns the labels.
+What is measured on prefixes of held-out questions is the AUC of the trained reward model, of the same one before its
+training, and of the number of steps. Rows are kept as they come: the same command, given again, goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ from search_agents.methods.reward_model import RewardTraining
 
 from search_env import SearchQAVectorEnv
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "hotpotqa"
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,15 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Annotate, train, measure, and keep the figures if asked."""
     arguments = _parser().parse_args(argv)
     began, processor = time.monotonic(), time.process_time()
-    env = SearchQAVectorEnv(
-        arguments.batch, dataset="hotpotqa", data=str(arguments.data), split="train", top_k=1, prompt="instruct"
-    )
+    env = SearchQAVectorEnv(arguments.batch, dataset="fictional-wiki", split="train", top_k=1, prompt="base")
     setting = Setting(
         engine=TransformersEngine.from_pretrained(arguments.model, dtype=arguments.dtype),
         env=env,
-        sampling=SamplingParams(temperature=0.7, max_tokens=64),
+        sampling=SamplingParams(temperature=0.7, max_tokens=32),
         max_tokens=2048,
-        chat=True,
+        chat=False,
     )
     options = FitOptions(
         encoder=arguments.encoder,
@@ -57,15 +53,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
         training=RewardTraining(part=arguments.part, epochs=arguments.epochs),
     )
-    comparisons = [question for question in env.dataset.questions if question.kind == "comparison"]
-    figures = ReARTeR.fit(setting, comparisons[: arguments.questions], arguments.out, options)
+    single = [question for question in env.dataset.questions if question.hops == 1]
+    figures = ReARTeR.fit(setting, single[: arguments.questions], arguments.out, options)
     told = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers")),
         "model": Path(arguments.model).name,
         "encoder": Path(arguments.encoder).name,
-        "data": "comparison questions of hotpotqa train, its local corpus, bm25, 1 document a search",
+        "data": "single-hop questions of fictional-wiki train, bm25, 1 document a search",
         "options": options.model_dump(mode="json", exclude={"encoder"}),
         "seconds": round(time.monotonic() - began),
         "processor_seconds": round(time.process_time() - processor),
@@ -108,7 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="folder or hub id of the model that reasons")
     parser.add_argument("--dtype", default="bfloat16", help="of its weights (default: bfloat16)")
     parser.add_argument("--encoder", required=True, help="folder or hub id of what becomes the reward model")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of HotpotQA (default: ../shared/data/hotpotqa)")
     parser.add_argument("--questions", type=int, default=40, help="training questions, the first ones (default: 40)")
     parser.add_argument("--batch", type=int, default=8, help="questions in play at once (default: 8)")
     parser.add_argument("--rollouts", type=int, default=3, help="of one prefix (default: 3; paper: 5)")

@@ -18,7 +18,7 @@ from search_agents.methods.rearter import ReARTeR, ReARTeROptions
 from search_agents.methods.rearter.annotate import AnnotationOptions, Annotator, Node, Rollout, q_value, u_value
 from search_agents.methods.rearter.collect import CritiqueCollector, collect, preferences
 from search_agents.methods.rearter.lookahead import prefix_text, sigmoid, td_value
-from search_agents.methods.rearter.reasoning import ReasoningStep
+from search_agents.methods.rearter.reasoning import ReasoningStep, Wording
 from search_agents.methods.rearter.refinement import Action, ActionKind, read_action
 
 from search_env import SearchQAVectorEnv
@@ -273,6 +273,21 @@ def test_a_follow_up_that_does_not_say_whether_to_search_is_searched() -> None:
     bench = setting(model(["Follow up: Norway?"]), retriever := Watched())
     answered(ReARTeR(bench, ReARTeROptions(chains=1, lookahead=1), scorer=Scores(lambda text: 5.0)))
     assert retriever.queries == ["Norway?"]
+
+
+def test_a_final_answer_after_opened_words_of_a_follow_up_is_read_as_one() -> None:
+    scorer = Scores(lambda text: 5.0)
+    replies = model(["Hm."], **{"Follow up:": " So the final answer is: Lima\nQuestion: another"})
+    answered(ReARTeR(setting(replies), ReARTeROptions(chains=1), scorer=scorer))
+    assert scorer.asked == [["So the final answer is: Lima\nQuestion: Capital ‹answer› of Peru?"]]
+
+
+def test_a_chat_model_goes_on_from_the_path_and_is_told_how_to_begin() -> None:
+    wording = Wording(QUESTION, chat=True)
+    first, later = wording.prompt(""), wording.prompt("Follow up: a?\n", "Intermediate answer:")
+    assert "first step" in first.user and "final answer" not in first.user and first.prefill == ""
+    assert "So the final answer is:" in later.user and later.prefill == "Follow up: a?\nIntermediate answer:"
+    assert first.system == later.system and "‹answer›" in first.user
 
 
 def test_where_nothing_can_be_read_the_question_is_answered_from_nothing() -> None:

@@ -44,7 +44,7 @@ _TASK = """\
 Answer the question step by step. A step is a follow up question, whether to search for it, and its answer. When the \
 steps suffice, give the final answer in a few words.
 
-Question: Was the composer of the opera Velmora born before 1850?
+Question: In which century was the composer of the opera Velmora born?
 Follow up: Who composed the opera Velmora?
 Search: Yes.
 Retrieved documents:
@@ -55,12 +55,14 @@ Search: Yes.
 Retrieved documents:
 Passage 1, Tasko Brinde: Tasko Brinde (1862-1931) was a composer.
 Intermediate answer: 1862
-Follow up: Is 1862 before 1850?
+Follow up: In which century is 1862?
 Search: No.
-Intermediate answer: no
-So the final answer is: no"""
+Intermediate answer: the 19th century
+So the final answer is: the 19th century"""
 
-_REMINDER = f"Write the next step. Begin with '{_FOLLOW_UP}' or with '{_FINAL}'"
+# A small model that is told of the final answer at once gives one at once.
+_FIRST = f"Write the first step. Begin with '{_FOLLOW_UP}'"
+_NEXT = f"Write the next step. Begin with '{_FOLLOW_UP}' or, if the steps suffice, with '{_FINAL}'"
 
 # Where a step must pause: for the documents, or before the next question.
 _STEP_ENDS = (_DOCUMENTS, _ANSWER, "Question:")
@@ -122,7 +124,7 @@ class Wording(NamedTuple):
         """
         asked = f"Question: {make_inert(self.question.text)}"
         if self.chat:
-            return Prompt(system=_TASK, user=f"{asked}\n\n{_REMINDER}", prefill=sofar + opened)
+            return Prompt(system=_TASK, user=f"{asked}\n\n{_NEXT if sofar else _FIRST}", prefill=sofar + opened)
         return Prompt(system=_TASK, user=asked, prefill=f"\n{sofar}{opened}")
 
 
@@ -209,18 +211,16 @@ def _write(purpose: str, prompt: Prompt, temperature: float) -> Steps[str]:
 
 
 def _read_step(reply: str) -> ReasoningStep | None:
-    """What a reply begins with: a follow-up question without its answer, or a final answer."""
-    begins = [(reply.find(words), words) for words in (_FOLLOW_UP, _FINAL) if words in reply]
-    if not begins:
-        return None
-    place, words = min(begins)
-    line = _line_after(words, reply[place:])
-    if words == _FINAL:
-        return ReasoningStep(answer=line) if line else None
-    query = line.split(_SEARCH)[0].strip()
-    verdict = re.search(rf"{_SEARCH}\W*(yes|no)\b", reply[place:], re.IGNORECASE)
-    searched = verdict is None or verdict[1].lower() == "yes"
-    return ReasoningStep(query=query, searched=searched, answer="") if query else None
+    """The first thing in a reply that can be read: a follow-up question without its answer, or a final answer."""
+    for place, words in sorted((reply.find(words), words) for words in (_FOLLOW_UP, _FINAL) if words in reply):
+        line = _line_after(words, reply[place:])
+        if words == _FINAL and line:
+            return ReasoningStep(answer=line)
+        query = line.split(_SEARCH)[0].strip()
+        if words == _FOLLOW_UP and query:
+            verdict = re.search(rf"{_SEARCH}\W*(yes|no)\b", reply[place:], re.IGNORECASE)
+            return ReasoningStep(query=query, searched=verdict is None or verdict[1].lower() == "yes", answer="")
+    return None
 
 
 def _line_after(words: str, text: str) -> str:
