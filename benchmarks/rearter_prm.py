@@ -23,6 +23,7 @@ from typing import Any
 
 from search_agents.engines.base import SamplingParams
 from search_agents.engines.transformers import TransformersEngine
+from search_agents.learning.run_folder import read_jsonl
 from search_agents.methods import Setting
 from search_agents.methods.rearter import ReARTeR
 from search_agents.methods.rearter.annotate import AnnotationOptions
@@ -30,6 +31,7 @@ from search_agents.methods.rearter.train import FitOptions
 from search_agents.methods.reward_model import RewardTraining
 
 from search_env import SearchQAVectorEnv
+from search_env.errors import ConfigError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         training=RewardTraining(part=arguments.part, epochs=arguments.epochs),
     )
     single = [question for question in env.dataset.questions if question.hops == 1]
-    figures = ReARTeR.fit(setting, single[: arguments.questions], arguments.out, options)
+    try:
+        figures = ReARTeR.fit(setting, single[: arguments.questions], arguments.out, options)
+    except ConfigError as error:
+        figures = {"not_trained": str(error), **yields(read_jsonl(arguments.out / "prefixes.jsonl"))}
     told = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -63,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "encoder": Path(arguments.encoder).name,
         "data": "single-hop questions of fictional-wiki train, bm25, 1 document a search",
         "options": options.model_dump(mode="json", exclude={"encoder"}),
-        "seconds": round(time.monotonic() - began),
-        "processor_seconds": round(time.process_time() - processor),
+        "seconds_of_the_last_start": round(time.monotonic() - began),
+        "processor_seconds_of_the_last_start": round(time.process_time() - processor),
     }
     page = markdown(figures, told)
     print(page)
@@ -73,8 +78,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         (RESULTS / "rearter-prm.md").write_text(page)
 
 
+def yields(records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """What became of the questions, and how many prefixes they gave."""
+    worth = [record.get("mc") for record in records]
+    return {
+        "questions": len(records),
+        "never_right": worth.count(0.0),
+        "always_right": worth.count(1.0),
+        "outgrew_the_budget": worth.count(None),
+        "prefixes": sum(len(record.get("prefixes", ())) for record in records),
+    }
+
+
 def markdown(figures: dict[str, Any], told: dict[str, Any]) -> str:
-    """The page."""
+    """The page; it says so where nothing could be trained."""
+    if "not_trained" in figures:
+        facts = "\n".join(f"* {key}: {value}" for key, value in {**figures, **told}.items())
+        return f"# ReARTeR: no process reward model could be trained here\n\n{facts}\n"
     rows = [
         ("trained", figures["trained"]),
         ("the same, untrained", figures["untrained"]),

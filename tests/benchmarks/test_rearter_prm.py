@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.rearter_prm import markdown
+from benchmarks.rearter_prm import markdown, yields
 
 
 def figures(trained, untrained, steps):
@@ -31,3 +31,11 @@ def test_the_verdict_follows_the_figures(aucs, verdict):
     assert f"| trained | {aucs[0]:.3f} | 0.7 |" in page
     assert f"| number of steps | {aucs[2]:.3f} |  |" in page
     assert "* date: 2026-01-31\n* machine: a small one" in page
+
+
+def test_where_nothing_could_be_trained_the_page_says_why_and_what_became_of_the_questions():
+    found = yields([{"id": "a", "mc": 0.0, "prefixes": []}, {"id": "b"}, {"id": "c", "mc": 0.4, "prefixes": [{}, {}]}])
+    assert found == {"questions": 3, "never_right": 1, "always_right": 0, "outgrew_the_budget": 1, "prefixes": 2}
+    page = markdown({"not_trained": "too few labels", **found}, {"date": "2026-01-31"})
+    assert "no process reward model could be trained" in page
+    assert "* not_trained: too few labels" in page and "* never_right: 1" in page and "* date: 2026-01-31" in page
