@@ -53,6 +53,7 @@ BUILT_IN = {
     "iter-retgen": "search_agents.methods.iter_retgen:IterRetGen",
     "ircot": "search_agents.methods.ircot:IRCoT",
     "cr-planner": "search_agents.methods.cr_planner:CRPlanner",
+    "rearter": "search_agents.methods.rearter:ReARTeR",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
