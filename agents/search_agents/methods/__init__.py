@@ -24,8 +24,15 @@ MethodSpec = str | Mapping[str, Any]
 _BUILT_IN = {
     "naive-generation": "search_agents.methods.naive:NaiveGeneration",
     "standard-rag": "search_agents.methods.standard_rag:StandardRAG",
+    "marco-o1": "search_agents.methods.marco_o1:MarcoO1",
+    "skywork-o1": "search_agents.methods.skywork_o1:SkyworkO1",
     "r1-searcher": "search_agents.methods.r1_searcher:R1Searcher",
     "r1-searcher-forced-query": "search_agents.methods.r1_searcher:ForcedQuery",
+    "search-r1": "search_agents.methods.search_r1:SearchR1",
+    "search-o1": "search_agents.methods.search_o1:SearchO1",
+    "react": "search_agents.methods.react:ReAct",
+    "zerosearch": "search_agents.methods.zerosearch:ZeroSearch",
+    "human": "search_agents.methods.human:make_human",
     "oracle": "search_agents.methods.floor_and_ceiling:make_oracle",
     "random": "search_agents.methods.floor_and_ceiling:make_random_agent",
 }

@@ -11,13 +11,22 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, cast
 
 from search_agents.config.schema import Section
-from search_agents.engines.base import Capability, Completion, GenerationRequest, ScoredText, ScoringRequest
+from search_agents.engines.base import (
+    Capability,
+    Completion,
+    GenerationRequest,
+    ScoredText,
+    ScoringRequest,
+    TokenEngine,
+)
+from search_agents.engines.confidence import TokenConfidences, token_confidences
 from search_agents.methods.base import Setting
 from search_agents.methods.prompts import first_line, passages, short_answer_prompt
-from search_agents.methods.steps import Generate, Note, Retrieve, Score, Step, Steps, generate
+from search_agents.methods.steps import Confidence, Generate, Note, Retrieve, Score, Step, Steps, generate
 from search_agents.rollout.collect import derive_seed
 from search_env.dialects import make_inert
 from search_env.errors import RetrieverUnavailable
@@ -44,10 +53,20 @@ class StepwiseMethod(ABC):
     """What the engine must be able to do."""
     Options: ClassVar[type[Section]] = NoOptions
     """Its options; the docstring under a field is its help text."""
+    checkpoint: ClassVar[str | None] = None
+    """Hub id of the model that the method's row is about, where it is about one."""
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         self.setting = setting
-        self.options = self.Options() if options is None else options
+        self.options: Any = self.Options() if options is None else options
+
+    @property
+    def note(self) -> str:
+        """What else a reader of the method's row must know; empty if nothing."""
+        model = self.setting.engine.name
+        if self.checkpoint is None or Path(model).name == Path(self.checkpoint).name:
+            return ""
+        return f"checkpoint {self.checkpoint} not run: the model is {model}"
 
     @abstractmethod
     def answer(self, question: Question) -> Steps[str]:
@@ -147,7 +166,9 @@ class _Play:
         calls, self._calls = tuple(self._calls), []
         self._turns.append(Turn(segment="", action=action, hits=hits, observation=passages(hits), calls=calls))
 
-    def _take_call(self, step: Generate | Score | Note, result: Completion | ScoredText | None) -> None:
+    def _take_call(
+        self, step: Generate | Score | Confidence | Note, result: Completion | ScoredText | TokenConfidences | None
+    ) -> None:
         if isinstance(step, Generate):
             assert isinstance(result, Completion)
             self._segment = result.text
@@ -162,6 +183,10 @@ class _Play:
             assert isinstance(result, ScoredText)
             read = result.context_tokens + len(result.tokens)
             call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read)
+        elif isinstance(step, Confidence):
+            assert isinstance(result, TokenConfidences)
+            read = result.prompt_tokens
+            call = Call(purpose=step.purpose, prompt=step.prompt.text, text=step.text, prompt_tokens=read)
         else:
             call = Call(purpose=step.purpose, text=step.text)
         self._calls.append(call)
@@ -223,8 +248,14 @@ def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> 
     return setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps])
 
 
+def _confide(setting: Setting, plays: Sequence[_Play], steps: Sequence[Confidence]) -> Sequence[TokenConfidences]:
+    engine = cast(TokenEngine, setting.engine)
+    return token_confidences(engine, [(step.prompt, step.text) for step in steps], chat=setting.chat)
+
+
 _RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Sequence[Any]]] = {
     Retrieve: _retrieve,
     Generate: _generate,
     Score: _score,
+    Confidence: _confide,
 }
