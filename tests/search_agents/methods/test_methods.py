@@ -91,9 +91,19 @@ def answers(transcripts: Sequence[Transcript]) -> list[str | None]:
     return [transcript.answer for transcript in transcripts]
 
 
-@pytest.mark.parametrize("name", sorted(method_names().keys() - {"oracle", "random"}))
+SAYS_OSLO = {
+    "naive-generation": " Oslo </answer>",
+    "marco-o1": "</Thought><Output>Oslo</Output>",
+    "skywork-o1": "</Thought><Output>Oslo</Output>",
+    "search-o1": "\\boxed{Oslo}",
+    "react": "I know.\nAction 1: Finish[Oslo]",
+}
+"""How the models of some methods answer; those of the others do it in the tags of the dialect."""
+
+
+@pytest.mark.parametrize("name", sorted(method_names().keys() - {"oracle", "random", "human"}))
 def test_every_method_answers_all_questions_in_order_and_bears_its_name(name: str) -> None:
-    bench = Bench(" Oslo </answer>" if name == "naive-generation" else "<answer> Oslo </answer>")
+    bench = Bench(*[SAYS_OSLO.get(name, "<answer> Oslo </answer>")] * 3)
     transcripts = bench.run(name)
     assert [transcript.question for transcript in transcripts] == list(QUESTIONS)
     assert answers(transcripts) == ["Oslo"] * 3
