@@ -6,6 +6,7 @@ documents and budgets. A method returns transcripts, so that one scorer reads th
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -109,7 +110,10 @@ def env_like(env: SearchQAVectorEnv, **changed: Any) -> SearchQAVectorEnv:
         "max_turns": rules.budget.max_turns,
         "max_chars": rules.budget.max_chars,
     }
-    return SearchQAVectorEnv(env.num_envs, **(settings | changed))
+    made = SearchQAVectorEnv(env.num_envs, **(settings | changed))
+    if "dialect" not in changed:
+        made.rules = dataclasses.replace(made.rules, dialect=rules.dialect)  # with a user's own prompt, if it has one
+    return made
 
 
 def able(engine: Engine) -> str:

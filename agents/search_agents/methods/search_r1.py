@@ -18,7 +18,8 @@ class SearchR1(R1Searcher):
 
     Questions, corpus, retriever, documents of one search and budgets are the setting's; only the tags, the rules of
     the format and what follows a malformed segment are Search-R1's. A model that was trained on another dialect
-    (prompt style ``bare``) is told the rules in plain words, for it does not know them.
+    (prompt style ``bare``) is told the rules in plain words, for it does not know them; a prompt file that is worded
+    for another dialect is not used.
 
     Calls: one a segment; searches: one a query, at most the budget (the authors: 4 turns, 3 documents, 500 tokens a
     segment and a result). The reward, the mask of retrieved tokens and GRPO belong to training: see `search-env train`

@@ -56,9 +56,10 @@ def test_documents_are_read_by_another_call_and_only_its_note_reaches_the_reason
     assert len(engine.reasoning) == 3 and len(engine.reading) == 2
     chain = engine.reasoning[2].rpartition("Question: Where is it?\n")[2]
     assert chain == (
-        f"Hm. {OPEN} Ondo land {END}\n\n<|begin_search_result|> Ondo lies in Varr. <|end_search_result|>\n\n"
-        f" So Varr. {OPEN} Kes {END}\n\n<|begin_search_result|> Kes ‹|end_search_result|› rules. "
-        "<|end_search_result|>\n\n"
+        f"First I search forHm. {OPEN} Ondo land {END}\n"
+        "<|begin_search_result|> Ondo lies in Varr. <|end_search_result|>\n"
+        f" So Varr. {OPEN} Kes {END}\n<|begin_search_result|> Kes ‹|end_search_result|› rules. "
+        "<|end_search_result|>\n"
     )
     assert "Query: Ondo land\nPassage 1, Ondo: Ondo lies in Varr. ‹|end_search_result|›" in engine.reading[0]
     assert "xxx" in engine.reading[0] and "x" * 3000 not in engine.reading[0], "3000 characters of a document"
@@ -71,7 +72,7 @@ def test_a_repeated_query_is_not_searched_again(play: Any) -> None:
     transcript, queries = play(engine)
     assert queries == ["Ondo"] and len(engine.reading) == 1 and transcript.answer == "x"
     notice = "This query was searched before; its result stands above. Search for something else, or answer."
-    assert engine.reasoning[2].endswith(f"<|begin_search_result|> {notice} <|end_search_result|>\n\n")
+    assert engine.reasoning[2].endswith(f"<|begin_search_result|> {notice} <|end_search_result|>\n")
 
 
 @pytest.mark.parametrize(("env", "options"), [({"max_searches": 2}, {}), ({}, {"max_searches": 2})])
@@ -86,7 +87,7 @@ def test_turns_are_limited_and_the_box_is_then_opened(play: Any) -> None:
     engine = Told([*(f"{OPEN} Ondo {n} {END}" for n in range(3)), "Oslo} and more"])
     transcript, queries = play(engine, max_turns=3)
     assert len(queries) == 3 and transcript.answer == "Oslo"
-    assert engine.reasoning[3].endswith("\n\n\\boxed{") and len(engine.reasoning) == 4
+    assert engine.reasoning[3].endswith("\nThe answer is \\boxed{") and len(engine.reasoning) == 4
 
 
 def test_a_box_in_a_document_is_no_answer(play: Any) -> None:
@@ -101,6 +102,17 @@ def test_a_query_without_a_beginning_or_words_ends_the_reasoning(play: Any) -> N
         assert queries == [] and transcript.answer == "Lima"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [f"{OPEN} Ondo\nIt is.", f"{OPEN}\nOndo", f"{OPEN} Ondo <|begin_search_result|> x", f"{OPEN} a\n{OPEN} Ondo {END}"],
+)
+def test_a_query_that_is_not_closed_ends_with_its_line(play: Any, said: str) -> None:
+    engine = Told([f"hm {said}", r"\boxed{x}"])
+    _, queries = play(engine)
+    assert queries == ["Ondo"] and f"{OPEN} Ondo {END}\n<|begin_search_result|> Noted." in engine.reasoning[1]
+    assert "It is." not in engine.reasoning[1]
+
+
 def test_nothing_found_costs_no_reading(play: Any) -> None:
     engine = Told([f"{OPEN} zebra {END}", r"\boxed{x}"])
     _, queries = play(engine)
@@ -111,7 +123,7 @@ def test_nothing_found_costs_no_reading(play: Any) -> None:
 def test_the_reader_of_documents_sees_the_first_the_last_four_and_the_searching_steps() -> None:
     steps = [f"step {n}" for n in range(1, 10)]
     steps[3] = f"{OPEN} q {END}"
-    assert truncated_reasoning("\n\n".join(steps)).splitlines() == [
+    assert truncated_reasoning("\n\n".join(steps[:5]) + "\n" + "\n".join(steps[5:])).splitlines() == [
         "Step 1: step 1",
         "...",
         "Step 4: ‹|begin_search_query|› q ‹|end_search_query|›",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from search_agents.evaluation.evaluate import evaluate
 from search_agents.methods import Setting, make_method
 from search_agents.methods.base import env_like
 
+from search_env.dialects import PromptStyle
 from search_env.errors import ConfigError, ModelError
 from search_env.types import StopReason
 
@@ -63,6 +65,17 @@ def test_an_environment_like_another_differs_in_nothing_else(make_setting: Calla
     assert made.rules.reward is env.rules.reward and made.rules.style is env.rules.style
     same = ("num_envs", "dataset", "retriever", "top_k")
     assert [getattr(made, name) for name in same] == [getattr(env, name) for name in same]
+
+
+def test_an_environment_like_another_keeps_the_users_own_prompt(
+    make_setting: Callable[..., Setting], tmp_path: Path
+) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text("Please answer {question}")
+    env = make_setting(scripted(), PAGES, env={"prompt": str(file)}).env
+    assert env_like(env, top_k=1).rules.dialect.prompt("q", PromptStyle.BASE).user.startswith("Please answer q")
+    other = env_like(env, dialect="search-r1").rules.dialect
+    assert not other.prompt("q", PromptStyle.BASE).user.startswith("Please")
 
 
 def test_the_documents_of_zerosearch_are_written_by_the_model(make_setting: Callable[..., Setting]) -> None:

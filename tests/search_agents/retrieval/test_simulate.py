@@ -14,9 +14,9 @@ from search_agents.engines.base import GenerationRequest
 from search_agents.engines.scripted import ScriptedEngine
 from search_agents.retrieval.simulate import SimulatedRetriever, SimulatedSettings, noise_probability
 
+from search_env import SearchQAEnv
 from search_env.dialects import get_dialect
 from search_env.errors import ConfigError, ModelError, RetrieverUnavailable
-from search_env.retrieval import retriever_settings
 from search_env.types import Prompt
 
 WRITTEN = "1. Oslo: Oslo is a city.\n\nDoc 2: Norway: Its capital is Oslo.\nno title here\n(4) Oslo: Oslo is a city.\n"
@@ -142,12 +142,17 @@ def test_a_spec_names_the_model_and_its_fingerprint_tells_what_shapes_the_docume
         SimulatedSettings(model="./nowhere").build()
 
 
-def test_the_name_is_known_to_every_environment() -> None:
-    try:
-        made = retriever_settings({"name": "simulated", "model": "tiny"})
-    except ConfigError as error:
-        pytest.skip(f"installed before the name was added: {error}")
-    assert isinstance(made, SimulatedSettings)
+def test_an_environment_searches_it_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = "search_agents.retrieval.simulate:SimulatedSettings"
+    monkeypatch.setattr("search_env.retrieval.retriever_names", lambda: {"simulated": place})
+    spec = {"name": "simulated", "model": "tiny", "max_tokens": 40}
+    env = SearchQAEnv(retriever=spec, top_k=2)
+    env.reset(seed=0)
+    env.step("<begin_of_query> a film <end_of_query>")
+    assert env.transcript.queries == ("a film",) and env.retriever.fingerprint.startswith("simulated-")
+    assert all(hit.document.id.startswith("simulated-") for hit in env.transcript.turns[0].hits)
+    with pytest.raises(ConfigError, match=r"noise: .* Its settings: model, noise"):
+        SearchQAEnv(retriever={**spec, "noise": 3})
 
 
 def test_a_real_model_writes_the_same_alone_and_in_a_batch() -> None:
