@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from search_agents.cli import main
 from search_agents.engines.scripted import ScriptedEngine
 from search_agents.evaluation.evaluate import Evaluation, evaluate
 from search_agents.evaluation.transcript_log import TranscriptLog
@@ -63,3 +65,17 @@ def test_who_leaves_goes_on_later_with_the_next_question(
     found = play("answer: two\nanswer: three\n", TranscriptLog(tmp_path / "log.jsonl"))
     assert [transcript.answer for transcript in found.transcripts] == ["one", "two", "three"]
     assert "Question 1 of 3" not in capsys.readouterr().out
+
+
+def test_the_row_of_a_person_is_made_by_the_same_command_as_all_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "human"
+    monkeypatch.setattr("sys.stdin", io.StringIO("a film\nanswer: nobody\nquit\n"))
+    assert main(["eval", "--method", "human", "--limit", "2", "--out", str(out)]) == 130
+    assert f"search-env resume {out}" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("answer: nobody\n"))
+    assert main(["resume", str(out)]) == 0
+    assert "Note: a person at the terminal: no model was asked." in capsys.readouterr().out
+    row = json.loads((out / "result.json").read_text())["results"][0]
+    assert row["n"] == 2 and row["searches_per_question"] == 0.5 and row["calls_per_question"] == 0
