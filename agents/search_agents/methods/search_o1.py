@@ -64,8 +64,8 @@ class SearchO1(StepwiseMethod):
     The model reasons and stops at the end of a query. The documents never enter its reasoning: a second call reads
     them with the query and a shortened version of the reasoning so far, and what it notes after "Final Information"
     (the whole note, where it does not write that) is the search result. A query that was asked before, and one beyond
-    the limit, bring a notice instead. Reasoning ends where a segment holds no whole query: the answer is what stands in
-    its last \boxed{}. Where there is none, the box is opened for it.
+    the limit, bring a notice instead. Reasoning ends where a segment holds no query: the answer is what stands in
+    its last \boxed{}. Where there is none, the box is opened for it. A query that is not closed ends with its line.
 
     Calls for s searches and r notices: 2s + r + 1, and one more where the box had to be opened. Searches: s, at most 10
     and the budget. A segment is as long as the setting allows, where the authors' has 32,000 tokens; the temperature
