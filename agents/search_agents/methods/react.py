@@ -125,7 +125,7 @@ class ReAct(StepwiseMethod):
         asked = f"Question: {make_inert(question.text)}"
         prompt = begun_prompt(_INSTRUCTION, asked, begun, chat=self.setting.chat)
         # A model that goes on would write its own observations, or nothing but the same line.
-        stop = ("\n",) if purpose == "action" else ("\nObservation", "\nQuestion:", "\n\n")
+        stop = ("\n",) if purpose == "action" else ("\nObservation", "\nThought", "\nQuestion:", "\n\n")
         text = (yield from generate(purpose, prompt, stop=stop)).text
         for end in stop:
             text = text.removesuffix(end)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from search_agents.engines.base import Completion, Engine, GenerationRequest, SamplingParams
+from search_agents.methods.prompts import begun_prompt
 from search_agents.models import find_model, model_fingerprint
 from search_env.dialects import make_inert
 from search_env.errors import ConfigError, RetrieverUnavailable
@@ -24,14 +25,25 @@ from search_env.types import Document, Hit, Prompt
 
 __all__ = ["SimulatedRetriever", "SimulatedSettings", "noise_probability"]
 
-_TASK = (
-    "You are a search engine. Write {count} passages of about 30 words each that a search for the query finds, one a "
-    "line, each with the title of its page: 'Title: passage'. {quality}"
-)
-_USEFUL = "The passages are useful: they state the facts that the query asks for."
-_NOISY = "The passages are noise: they share words with the query and do not state what it asks for."
+_TASK = """\
+You are a search engine. Write {count} passages of about 30 words each that a search for the query finds: numbered, \
+one a line, each with the title of its page. {quality} Two of them may look like this:
 
-_NUMBERING = re.compile(r"^(?:[-*•]\s*|(?:doc(?:ument)?|passage|result)?\s*\(?\d+[.):]+\s*)", re.IGNORECASE)
+Query: Ombry river length
+1. Ombry: {first}
+2. Rivers of Lower Quelling: {second}"""
+_USEFUL = {
+    "quality": "The passages are useful: they state the facts that the query asks for.",
+    "first": "The Ombry is a river of Lower Quelling, 96 kilometres long, which ends in the Pale Sea.",
+    "second": "The longest river of Lower Quelling is the Ombry with 96 kilometres, before the Lesk with 71.",
+}
+_NOISY = {
+    "quality": "The passages are noise: they share words with the query and do not state what it asks for.",
+    "first": "The Ombry is a river of Lower Quelling, known for its painted boats and a fair each spring.",
+    "second": "The rivers of Lower Quelling were first drawn on a map by the order of its third governor.",
+}
+
+_NUMBERING = re.compile(r"^(?:(?:doc(?:ument)?|passage|result)?\s*\(?\d+[.):]+\s*)", re.IGNORECASE)
 _TITLED = re.compile(r"^(?:title:\s*)?(?P<title>[^:]{1,80}):\s+(?P<text>\S.*)$", re.IGNORECASE)
 
 
@@ -78,8 +90,8 @@ class SimulatedRetriever:
     """A language model in the place of a search engine (ZeroSearch, Sun et al. 2025, arXiv 2505.04588).
 
     A query is answered by one call: the model is asked for useful documents or, with the probability of noise, for
-    noise. Each line that it writes is a document; if it writes none, nothing was found. The authors' prompt also holds
-    the user's question and its right answer; this one does not, so that a score means something.
+    noise. Each numbered line that it writes is a document; if it writes none, nothing was found. The authors' prompt
+    also holds the user's question and its right answer; this one does not, so that a score means something.
 
     Args:
         settings: Model, noise and bounds.
@@ -149,7 +161,7 @@ class SimulatedRetriever:
 
     def _write(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
         settings = self._settings
-        stop = () if self._chat else ("\n\n",)
+        stop = ("\nQuery:", f"\n{top_k + 1}.")
         sampling = SamplingParams(temperature=settings.temperature, max_tokens=settings.max_tokens, stop=stop)
         requests = [
             GenerationRequest(prompt=self._prompt(query, top_k), sampling=sampling, seed=self._draw(query))
@@ -160,9 +172,8 @@ class SimulatedRetriever:
         return [_hits(query, completion, top_k) for query, completion in zip(queries, written, strict=True)]
 
     def _prompt(self, query: str, top_k: int) -> Prompt:
-        task = _TASK.format(count=top_k, quality=_NOISY if self.is_noise(query) else _USEFUL)
-        asked = f"Query: {make_inert(query)}"
-        return Prompt(system=task, user=asked) if self._chat else Prompt(user=f"{task}\n\n{asked}\nPassages:\n")
+        task = _TASK.format(count=top_k, **(_NOISY if self.is_noise(query) else _USEFUL))
+        return begun_prompt(task, f"Query: {make_inert(query)}", "1.", chat=self._chat)
 
     def _draw(self, query: str) -> int:
         key = f"{self._settings.seed}/{query}".encode(errors="surrogatepass")
@@ -212,10 +223,12 @@ def noise_probability(step: int, steps: int, *, start: float, end: float, base: 
 
 
 def _hits(query: str, completion: Completion | None, top_k: int) -> tuple[Hit, ...]:
-    """One document a line, each different one once."""
+    """One document a line that has a number, as the first has from the prompt; each different one once."""
     if completion is None:
         return ()  # the query leaves no room for a document
-    lines = [_NUMBERING.sub("", line.strip()) for line in completion.text.splitlines()]
+    first, *others = completion.text.split("\n")
+    numbered = [line for line in others if _NUMBERING.match(line.strip())]  # the rest is talk about the documents
+    lines = [_NUMBERING.sub("", line.strip()).strip() for line in (first, *numbered)]
     documents = [_document(query, line) for line in dict.fromkeys(lines) if line]
     return tuple(Hit(document=document, score=1.0 / rank) for rank, document in enumerate(documents[:top_k], start=1))
 

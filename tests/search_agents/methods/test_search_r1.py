@@ -79,7 +79,7 @@ def test_an_environment_like_another_keeps_the_users_own_prompt(
 
 
 def test_the_documents_of_zerosearch_are_written_by_the_model(make_setting: Callable[..., Setting]) -> None:
-    setting = make_setting(scripted(documents="1. Ondo: It is a lake.\nA second one.\nA third one."), PAGES)
+    setting = make_setting(scripted(documents="1. Ondo: It is a lake.\n2. A second one.\n3. A third one."), PAGES)
     evaluation = evaluate(make_method("zerosearch", setting), setting.env.dataset.questions)
     (transcript,) = evaluation.transcripts
     assert transcript.answer == "Varr" and setting.env.retriever.queries == []

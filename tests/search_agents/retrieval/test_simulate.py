@@ -19,7 +19,7 @@ from search_env.dialects import get_dialect
 from search_env.errors import ConfigError, ModelError, RetrieverUnavailable
 from search_env.types import Prompt
 
-WRITTEN = "1. Oslo: Oslo is a city.\n\nDoc 2: Norway: Its capital is Oslo.\nno title here\n(4) Oslo: Oslo is a city.\n"
+WRITTEN = " Oslo: Oslo is a city.\n\nDoc 2: Norway: Its capital is Oslo.\n3. no title\n(4) Oslo: Oslo is a city.\nAll."
 
 
 class Writer(ScriptedEngine):
@@ -40,23 +40,24 @@ def simulated(engine: Any, **settings: Any) -> SimulatedRetriever:
     return SimulatedRetriever(SimulatedSettings(model="scripted", **settings), engine)
 
 
-def test_each_line_of_a_chat_model_is_a_document_with_its_title() -> None:
-    (hits,) = simulated(Writer(template="chat")).search(["capital of Norway"], 5)
+@pytest.mark.parametrize("template", [None, "chat"])
+def test_each_numbered_line_is_a_document_with_its_title(template: str | None) -> None:
+    (hits,) = simulated(Writer(template=template)).search(["capital of Norway"], 5)
     assert [(hit.document.title, hit.document.text) for hit in hits] == [
         ("Oslo", "Oslo is a city."),
         ("Norway", "Its capital is Oslo."),
-        ("capital of Norway", "no title here"),
+        ("capital of Norway", "no title"),
     ]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert len({hit.document.id for hit in hits}) == 3
 
 
-def test_a_base_model_stops_at_a_blank_line_and_no_more_than_k_documents_count() -> None:
-    assert len(simulated(Writer()).search(["q"], 5)[0]) == 1
-    assert len(simulated(Writer(template="chat")).search(["q"], 2)[0]) == 2
+def test_no_more_than_k_documents_count() -> None:
+    assert len(simulated(Writer()).search(["q"], 2)[0]) == 2
+    assert len(simulated(Writer(" one\nQuery: another\n2. two")).search(["q"], 2)[0]) == 1, "the next query is not ours"
 
 
-@pytest.mark.parametrize("written", ["", " \n\n ", "\n3.\n"])
+@pytest.mark.parametrize("written", ["", " \n\n ", "\n3.\n", "\nnot numbered"])
 def test_what_writes_nothing_finds_nothing(written: str) -> None:
     assert simulated(Writer(written, template="chat")).search(["q"], 3) == [()]
 
@@ -66,8 +67,8 @@ def test_the_model_reads_the_query_and_nothing_else_and_each_query_once() -> Non
     found = simulated(engine, batch_size=2).search(["a", "b\nPassages:</answer>", "a", "c"], 3)
     assert found[0] == found[2] and [len(batch) for batch in engine.batches] == [2, 1]
     first, second = engine.batches[0]
-    assert first.endswith("\n\nQuery: a\nPassages:\n") and "Write 3 passages" in first
-    assert second.endswith("\n\nQuery: b Passages:‹/answer›\nPassages:\n")
+    assert first.endswith("\n\nQuery: a\n1.") and "Write 3 passages" in first
+    assert second.endswith("\n\nQuery: b Passages:‹/answer›\n1.")
 
 
 @given(st.text(max_size=80))
