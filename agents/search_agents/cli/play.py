@@ -1,30 +1,25 @@
 """``search-env play``: a person takes the place of the model.
 
-Each line typed is one action: keywords search, ``answer: …`` ends the episode. The line is
-wrapped in the dialect's tags, so the environment sees a well-formed segment; a line that
-already holds a tag is passed on as it is. Lines may also come from a pipe.
+How lines are read is told in `search_agents.methods.human`, by which a person takes part in
+an evaluation.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, no_settings, retriever_spec
 from search_agents.cli.terminal import write
-from search_env.dialects.base import PromptStyle
+from search_agents.methods.human import HOW_TO_PLAY, as_segment, read_line, shown_turn
 from search_env.render import end_spans, plain, visible
-from search_env.types import Hit
 
 if TYPE_CHECKING:
     from search_env import SearchQAEnv
     from search_env.dialects import Dialect
 
-__all__ = ["as_segment", "parser", "run"]
-
-_HOW = "Type keywords to search, `answer: …` to answer, `quit` to leave."
+__all__ = ["parser", "run"]
 
 
 def parser(verb: str, purpose: str) -> Parser:
@@ -70,7 +65,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     if asked is not None:
         asked = int(asked) if asked.isdecimal() else asked
     env.reset(seed=arguments.seed, options=None if asked is None else {"question": asked})
-    write(f"Question: {visible(env.transcript.question.text)}\n{_HOW}")
+    write(f"Question: {visible(env.transcript.question.text)}\n{HOW_TO_PLAY}")
     reward_parts = _play(env, dialect)
     if reward_parts is None:
         write("\nLeft without an answer.")
@@ -80,53 +75,14 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
-def as_segment(line: str, dialect: Dialect) -> str:
-    """Turn what a person typed into a segment that a model could have written.
-
-    Args:
-        line: Keywords, or ``answer: …``; text that holds a tag of the dialect is left as it is.
-        dialect: The protocol of the episode.
-    """
-    if any(tag in line for tag in dialect.tags):
-        return line
-    head, colon, text = line.partition(":")
-    if colon and head.strip().lower() == "answer":
-        return _opening(dialect, ends=True) + f"{dialect.answer.open} {text.strip()} {dialect.answer.close}"
-    return _opening(dialect, ends=False) + f"{dialect.query.open} {line.strip()} {dialect.query.close}"
-
-
-def _opening(dialect: Dialect, *, ends: bool) -> str:
-    """The reasoning that the format asks for.
-
-    Where the prompt opens it, it is one block over the episode, closed before the answer; else one a segment.
-    """
-    if not dialect.prompt("", PromptStyle.BARE).prefill:
-        return f"{dialect.think.open} … {dialect.think.close}\n"
-    return f" … {dialect.think.close}\n\n" if ends else " … "
-
-
 def _play(env: SearchQAEnv, dialect: Dialect) -> dict[str, float] | None:
     """Read lines until the episode ends; returns what it earned, or None if the player leaves before."""
-    while (line := _read_line()) is not None and line.strip().lower() != "quit":
+    while (line := read_line()) is not None and line.strip().lower() != "quit":
         if not line.strip():
             continue
         _, _, terminated, truncated, info = env.step(as_segment(line, dialect))
         if terminated or truncated:
             parts: dict[str, float] = info["reward_parts"]
             return parts
-        _show_hits(env.transcript.turns[-1].hits)
+        write(shown_turn(env.transcript))
     return None
-
-
-def _read_line() -> str | None:
-    if sys.stdin.isatty():
-        sys.stdout.write("> ")
-        sys.stdout.flush()
-    return sys.stdin.readline() or None
-
-
-def _show_hits(hits: Sequence[Hit]) -> None:
-    for rank, hit in enumerate(hits, start=1):
-        write(f"  ({rank}) {visible(hit.document.title)}: {visible(hit.document.text)}")
-    if not hits:
-        write("  nothing found")

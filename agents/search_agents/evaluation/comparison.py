@@ -113,8 +113,13 @@ def comparison_tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
             [method, *(layout.format(row[key]) if key in row else "-" for _, key, layout in _COLUMNS)]
             for method, row in rows.items()
         ]
+        notes = [f"{method}: {row['note']}." for method, row in rows.items() if "note" in row]
         count = max((row["n"] for row in rows.values()), default=0)
-        parts += [f"## {asked}: {count} questions", table(["method", *(label for label, *_ in _COLUMNS)], cells)]
+        parts += [
+            f"## {asked}: {count} questions",
+            table(["method", *(label for label, *_ in _COLUMNS)], cells),
+            *notes,
+        ]
     return "\n\n".join(parts) + "\n"
 
 

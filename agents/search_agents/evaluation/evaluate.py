@@ -34,6 +34,8 @@ class Evaluation:
     transcripts: tuple[Transcript, ...]
     """One a question, in order."""
     seconds: float
+    note: str = ""
+    """What else a reader of the row must know; see `StepwiseMethod.note`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The scores and their circumstances as plain values; the transcripts are stored beside them.
@@ -43,6 +45,7 @@ class Evaluation:
         spent = add_spent(transcript.spending for transcript in self.transcripts)
         return {
             "method": self.method,
+            **({"note": self.note} if self.note else {}),
             **self.scores.to_dict(),
             "seconds": round(self.seconds, 3),
             **({"spending": {name: dataclasses.asdict(each) for name, each in spent.items()}} if spent else {}),
@@ -141,7 +144,13 @@ def evaluate(method: Method, questions: Sequence[Question], log: TranscriptLog |
         log.finish(questions)
     transcripts = tuple(found[question.id] for question in questions)
     seconds = earlier + time.perf_counter() - begun
-    return Evaluation(method=method.name, scores=score(transcripts), transcripts=transcripts, seconds=seconds)
+    return Evaluation(
+        method=method.name,
+        scores=score(transcripts),
+        transcripts=transcripts,
+        seconds=seconds,
+        note=getattr(method, "note", ""),
+    )
 
 
 def spread(questions: Sequence[Question], count: int) -> list[Question]:

@@ -143,6 +143,7 @@ def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:
     lines = [
         scores_table([(f"{method_name(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
     ]
+    lines += dict.fromkeys(f"Note: {row['note']}." for row in rows if "note" in row)
     invalid, asked = sum(row["invalid"] for row in rows), sum(row["n"] + row["invalid"] for row in rows)
     if invalid:
         lines.append(

@@ -149,7 +149,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
     def _sample(self, weights: Any) -> list[Episode]:
         """Play the step's episodes, each group on one runner."""
         tasks, stage = self._tasks(), self._schedule.stage
-        asked = {"reward": stage.reward, "split": stage.split, "weights": weights}
+        most = self._schedule.max_steps
+        progress = None if most is None else (self._steps_done, most)
+        asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": weights}
         if self.env_runner is not None:
             return self.env_runner.sample(tasks=tasks, **asked)  # type: ignore[no-any-return]
         runners = self.env_runner_group.num_remote_env_runners()

@@ -88,6 +88,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         tasks: Sequence[Task],
         reward: RewardSpec | None = None,
         split: str | None = None,
+        progress: tuple[int, int] | None = None,
         weights: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[Episode]:
@@ -97,6 +98,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
             tasks: What to play.
             reward: Judges the episodes; None keeps the environment's own.
             split: Split whose questions the tasks mean; None stands for the environment's own.
+            progress: Steps that are done, and those of the whole training, for a retriever with a curriculum of its
+                own (a method `at_step`); None leaves it as it is.
             weights: State for `set_state`, to sample with; None keeps the present ones.
             **kwargs: Ignored; RLlib's own calls may bring more.
 
@@ -108,6 +111,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         if reward is not None:
             self.env.set_reward(reward)
         self.env.set_split(split or self._split)
+        if progress is not None and hasattr(self.env.retriever, "at_step"):
+            self.env.retriever.at_step(*progress)
         sampling = SamplingParams(temperature=self.config.temperature, max_tokens=self.config.max_segment_tokens)
         return collect(
             self.engine,

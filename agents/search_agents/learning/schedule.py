@@ -103,6 +103,12 @@ class Schedule:
         """Whether the last stage is over; training on then goes on in it."""
         return self._number == len(self.stages) - 1 and self._over
 
+    @property
+    def max_steps(self) -> int | None:
+        """The most training steps of all stages together; None if one of them has no such end."""
+        steps = [stage.max_steps for stage in self.stages if stage.max_steps is not None]
+        return sum(steps) if len(steps) == len(self.stages) else None
+
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Count one training step, and switch to the next stage if this one is over.
 

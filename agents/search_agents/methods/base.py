@@ -6,9 +6,10 @@ documents and budgets. A method returns transcripts, so that one scorer reads th
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from search_agents.engines.base import Capability, Engine, SamplingParams, TokenEngine
 from search_env.dialects.base import Dialect, PromptStyle
@@ -16,7 +17,16 @@ from search_env.errors import ConfigError
 from search_env.types import Question, Transcript
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["Method", "Setting", "able", "batches", "begin_query", "open_answer", "require_sessions"]
+__all__ = [
+    "Method",
+    "Setting",
+    "able",
+    "batches",
+    "begin_query",
+    "env_like",
+    "open_answer",
+    "require_sessions",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,31 @@ def require_sessions(engine: Engine, what: str) -> TokenEngine:
             "Use the engine 'transformers'."
         )
     return cast(TokenEngine, engine)
+
+
+def env_like(env: SearchQAVectorEnv, **changed: Any) -> SearchQAVectorEnv:
+    """An environment with the questions, corpus, retriever and budgets of another.
+
+    Args:
+        env: The other one.
+        **changed: Settings of `SearchQAEnv` that differ, for example `dialect`.
+    """
+    rules = env.rules
+    settings = {
+        "dataset": env.dataset,
+        "retriever": env.retriever,
+        "dialect": rules.dialect.name,
+        "prompt": rules.style.value,
+        "reward": rules.reward,
+        "top_k": env.top_k,
+        "max_searches": rules.budget.max_searches,
+        "max_turns": rules.budget.max_turns,
+        "max_chars": rules.budget.max_chars,
+    }
+    made = SearchQAVectorEnv(env.num_envs, **(settings | changed))
+    if "dialect" not in changed:
+        made.rules = dataclasses.replace(made.rules, dialect=rules.dialect)  # with a user's own prompt, if it has one
+    return made
 
 
 def able(engine: Engine) -> str:

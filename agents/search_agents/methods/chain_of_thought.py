@@ -11,7 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 
-from search_agents.methods.prompts import numbered_passages
+from search_agents.methods.prompts import begun_prompt, numbered_passages
 from search_agents.methods.steps import Steps, generate
 from search_env.dialects import make_inert
 from search_env.types import Document, Prompt
@@ -19,7 +19,6 @@ from search_env.types import Document, Prompt
 __all__ = [
     "ANSWER_MARK",
     "RUN_ON",
-    "begun_prompt",
     "chain_prompt",
     "conclude",
     "first_sentence",
@@ -62,20 +61,6 @@ _ABBREVIATED = re.compile(
     r"(?:^|[\s(\"'“‘])(?:(?:[A-Z]\.)+|(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Gov|Sen|Mt|Ft|No|Vol"
     r"|vs|ca|c|b|d)\.)$"
 )
-
-
-def begun_prompt(instruction: str, asked: str, begun: str, *, chat: bool) -> Prompt:
-    """A prompt whose response is begun already: the model continues it.
-
-    Args:
-        instruction: What to do, with examples.
-        asked: The case at hand, in the form that the examples have.
-        begun: The beginning of the response.
-        chat: Whether the model's chat template separates instruction, case and response.
-    """
-    if chat:
-        return Prompt(system=instruction, user=asked, prefill=begun)
-    return Prompt(user=f"{instruction}\n\n{asked}\n", prefill=begun)
 
 
 def chain_prompt(question: str, documents: Sequence[Document] | None, *, chat: bool, so_far: str = "") -> Prompt:

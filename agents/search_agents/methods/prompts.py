@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from search_env.dialects import make_inert
 from search_env.types import Document, Hit, Prompt
 
-__all__ = ["first_line", "numbered_passages", "passages", "short_answer_prompt"]
+__all__ = ["begun_prompt", "first_line", "numbered_passages", "passages", "short_answer_prompt"]
 
 _SHORT = "Reply with the answer alone: a name, a date, a number, yes or no. No sentence, no explanation."
 
@@ -24,6 +24,20 @@ def short_answer_prompt(task: str, question: str, *, chat: bool) -> Prompt:
         # Without a beginning a small model answers in whole sentences, whatever it is told.
         return Prompt(system=f"{task}\n{_SHORT}", user=f"Question: {question}", prefill="Answer:")
     return Prompt(user=f"{task}\n{_SHORT}\n\nQuestion: {question}\nAnswer:")
+
+
+def begun_prompt(instruction: str, asked: str, begun: str, *, chat: bool) -> Prompt:
+    """A prompt whose response is begun already: the model continues it.
+
+    Args:
+        instruction: What to do, with examples.
+        asked: The case at hand, in the form that the examples have.
+        begun: The beginning of the response.
+        chat: Whether the model's chat template separates instruction, case and response.
+    """
+    if chat:
+        return Prompt(system=instruction, user=asked, prefill=begun)
+    return Prompt(user=f"{instruction}\n\n{asked}\n", prefill=begun)
 
 
 def passages(hits: Iterable[Hit]) -> str:

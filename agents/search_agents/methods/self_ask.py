@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from pydantic import PositiveInt
 
 from search_agents.config.schema import Section
-from search_agents.methods.chain_of_thought import RUN_ON, begun_prompt, without_stop
-from search_agents.methods.prompts import first_line, passages
+from search_agents.methods.chain_of_thought import RUN_ON, without_stop
+from search_agents.methods.prompts import begun_prompt, first_line, passages
 from search_agents.methods.steps import Steps, generate, note, retrieve
 from search_agents.methods.stepwise import StepwiseMethod
 from search_env.dialects import make_inert

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from search_agents.engines.base import Completion, ScoredText
+from search_agents.engines.confidence import TokenConfidences
 from search_env.types import Hit, Prompt
 
 __all__ = [
+    "Confidence",
     "Generate",
     "Mixture",
     "Note",
@@ -27,6 +29,7 @@ __all__ = [
     "Score",
     "Step",
     "Steps",
+    "confidence",
     "generate",
     "generate_all",
     "mixture",
@@ -82,6 +85,19 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Confidence:
+    """How sure the model is of each token of a text, beside its five most likely ones; a `TokenConfidences`.
+
+    The engine must have `Capability.NEXT_TOKEN`.
+    """
+
+    purpose: str
+    prompt: Prompt
+    text: str
+    """What follows the prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieve:
     """One search; its result is a tuple of `Hit`, best first. It is a turn of the transcript."""
 
@@ -98,7 +114,7 @@ class Note:
     text: str
 
 
-Step = Generate | Mixture | Score | Retrieve | Note
+Step = Generate | Mixture | Score | Confidence | Retrieve | Note
 
 T = TypeVar("T")
 
@@ -164,6 +180,12 @@ def score_all(purpose: str, pairs: Sequence[tuple[str, str]]) -> Steps[list[Scor
     """Ask how likely texts are, each given as context and text; see `Score`."""
     scores = yield [Score(purpose=purpose, context=context, text=text) for context, text in pairs]
     return list(scores)
+
+
+def confidence(purpose: str, prompt: Prompt, text: str) -> Steps[TokenConfidences]:
+    """Ask how sure the model is of each token of a text; see `Confidence`."""
+    (found,) = yield [Confidence(purpose=purpose, prompt=prompt, text=text)]
+    return found  # type: ignore[no-any-return]
 
 
 def retrieve(query: str, top_k: int | None = None) -> Steps[tuple[Hit, ...]]:

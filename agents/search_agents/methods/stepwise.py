@@ -11,6 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 from search_agents.config.schema import Section
@@ -21,10 +22,12 @@ from search_agents.engines.base import (
     SamplingParams,
     ScoredText,
     ScoringRequest,
+    TokenEngine,
 )
+from search_agents.engines.confidence import TokenConfidences, token_confidences
 from search_agents.methods.base import Setting
 from search_agents.methods.prompts import first_line, passages, short_answer_prompt
-from search_agents.methods.steps import Generate, Mixture, Note, Retrieve, Score, Step, Steps, generate
+from search_agents.methods.steps import Confidence, Generate, Mixture, Note, Retrieve, Score, Step, Steps, generate
 from search_agents.rollout.collect import derive_seed
 from search_env.dialects import make_inert
 from search_env.errors import RetrieverUnavailable
@@ -52,10 +55,20 @@ class StepwiseMethod(ABC):
     """What the engine must be able to do."""
     Options: ClassVar[type[Section]] = NoOptions
     """Its options; the docstring under a field is its help text."""
+    checkpoint: ClassVar[str | None] = None
+    """Hub id of the model that the method's row is about, where it is about one."""
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         self.setting = setting
         self.options: Any = self.Options() if options is None else options
+
+    @property
+    def note(self) -> str:
+        """What else a reader of the method's row must know; empty if nothing."""
+        model = self.setting.engine.name
+        if self.checkpoint is None or Path(model).name == Path(self.checkpoint).name:
+            return ""
+        return f"checkpoint {self.checkpoint} not run: the model is {model}"
 
     @abstractmethod
     def answer(self, question: Question) -> Steps[str]:
@@ -154,7 +167,11 @@ class _Play:
         calls, self._calls = tuple(self._calls), []
         self._turns.append(Turn(segment="", action=action, hits=hits, observation=passages(hits), calls=calls))
 
-    def _take_call(self, step: Generate | Mixture | Score | Note, result: Completion | ScoredText | None) -> None:
+    def _take_call(
+        self,
+        step: Generate | Mixture | Score | Confidence | Note,
+        result: Completion | ScoredText | TokenConfidences | None,
+    ) -> None:
         if isinstance(step, Generate | Mixture):
             assert isinstance(result, Completion)
             self._segment = result.text
@@ -170,6 +187,10 @@ class _Play:
             assert isinstance(result, ScoredText)
             read = result.context_tokens + len(result.tokens)
             call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read)
+        elif isinstance(step, Confidence):
+            assert isinstance(result, TokenConfidences)
+            read = result.prompt_tokens
+            call = Call(purpose=step.purpose, prompt=step.prompt.text, text=step.text, prompt_tokens=read)
         else:
             call = Call(purpose=step.purpose, text=step.text)
         self._calls.append(call)
@@ -251,9 +272,15 @@ def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> 
     return setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps])
 
 
+def _confide(setting: Setting, plays: Sequence[_Play], steps: Sequence[Confidence]) -> Sequence[TokenConfidences]:
+    engine = cast(TokenEngine, setting.engine)
+    return token_confidences(engine, [(step.prompt, step.text) for step in steps], chat=setting.chat)
+
+
 _RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Sequence[Any]]] = {
     Retrieve: _retrieve,
     Generate: _generate,
     Mixture: _mix,
     Score: _score,
+    Confidence: _confide,
 }

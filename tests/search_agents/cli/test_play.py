@@ -6,7 +6,7 @@ import io
 
 import pytest
 from search_agents.cli import main
-from search_agents.cli.play import as_segment
+from search_agents.methods.human import as_segment
 
 from search_env.dialects import DIALECTS, get_dialect
 from search_env.types import ActionKind

@@ -52,6 +52,12 @@ def test_the_last_stage_can_end_by_its_metrics_too() -> None:
     assert schedule.done
 
 
+def test_the_steps_of_all_stages_are_known_if_each_has_an_end_of_steps() -> None:
+    assert Schedule(TWO).max_steps == 7
+    assert Schedule([*TWO[:1], {"name": "last", "reward": "stage2"}]).max_steps is None
+    assert Schedule().max_steps is None
+
+
 def test_nan_reaches_nothing() -> None:
     nan = float("nan")
     assert run(Schedule(TWO), *[{"search_rate": nan, "format_rate": nan}] * 4) == ["one"] * 4

@@ -109,3 +109,26 @@ def play(make_setting: Callable[..., Setting]) -> Callable[..., Played]:
         return Played(transcript, engine, retriever)
 
     return run
+
+
+@pytest.fixture
+def make_page_setting() -> Callable[..., Setting]:
+    """Builds a setting of an engine, (title, text) pairs and question texts; `env` has settings of the environment."""
+
+    def build(
+        engine: Any,
+        pages: Sequence[tuple[str, str]],
+        questions: Sequence[str] = ("Where is it?",),
+        *,
+        env: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> Setting:
+        documents = tuple(Document(id=str(n), title=title, text=text) for n, (title, text) in enumerate(pages))
+        asked = tuple(Question(id=text, text=text, answers=("none of the methods reads this",)) for text in questions)
+        dataset = Dataset(name="pages", split="dev", questions=asked, documents=documents)
+        given: dict[str, Any] = {"dialect": "r1-searcher", "prompt": "base", "top_k": 2} | (env or {})
+        made = SearchQAVectorEnv(2, dataset=dataset, retriever=WatchedRetriever(documents), **given)
+        settings: dict[str, Any] = {"max_tokens": 20_000, "chat": False} | more
+        return Setting(engine=engine, env=made, sampling=SamplingParams(max_tokens=400), **settings)
+
+    return build

@@ -16,7 +16,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from search_agents.config.schema import Section
 from search_agents.methods.base import Setting
-from search_agents.methods.chain_of_thought import begun_prompt
+from search_agents.methods.prompts import begun_prompt
 from search_agents.methods.skr.collect import think_it_over
 from search_agents.methods.skr.encoders import HASHED_WORDS
 from search_agents.methods.skr.knn import NeighbourJudge
