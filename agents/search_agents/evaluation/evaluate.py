@@ -45,6 +45,7 @@ class Evaluation:
             "method": self.method,
             **self.scores.to_dict(),
             "seconds": round(self.seconds, 3),
+            "seconds_per_question": round(self.seconds / max(1, len(self.transcripts)), 4),
             **({"spending": {name: dataclasses.asdict(each) for name, each in spent.items()}} if spent else {}),
         }
 
