@@ -21,6 +21,7 @@ from search_agents.config.schema import JudgeSection
 from search_agents.engines.base import Engine, GenerationRequest, SamplingParams
 from search_agents.evaluation.transcript_log import is_valid
 from search_agents.learning.run_folder import append_jsonl, read_jsonl, write_jsonl
+from search_env.datasets.files import plain_name
 from search_env.dialects import make_inert
 from search_env.errors import ConfigError, ModelError, RunError
 from search_env.types import Prompt, Transcript
@@ -124,7 +125,7 @@ class JudgementLog:
 
 def judgements_beside(file: Path) -> Path:
     """Where the judgements of a file of episodes lie unless somebody says otherwise."""
-    return file.with_name(f"judgements-{file.name.partition('.')[0]}.jsonl")
+    return file.with_name(f"judgements-{Path(plain_name(file)).stem}.jsonl")
 
 
 def judge_prompt(transcript: Transcript) -> Prompt:
