@@ -106,7 +106,8 @@ def _ask(transcripts: Sequence[Transcript], log: JudgementLog, config: JudgeConf
 
     assert config.model is not None
     quiet_libraries()
-    name = model_identity(config.model)
+    identity = model_identity(config.model)
+    name = identity if config.model.server else f"{Path(config.model.path).name} ({identity})"
     with Progress(*Progress.get_default_columns(), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("judged", total=len(transcripts))
         judge(

@@ -50,7 +50,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return str(gold in candidate)
 
     monkeypatch.setattr(build, "make_engine", lambda section: ScriptedEngine(reply))
-    monkeypatch.setattr(build, "model_identity", lambda section: f"the model {section.path}")
+    monkeypatch.setattr(build, "model_identity", lambda section: "0123abcd")
     return prompts
 
 
@@ -92,7 +92,7 @@ def test_a_judge_is_asked_once_and_only_where_no_judgement_is_stored(
     assert scored([str(file), *judge], capsys)["judges"] == {"gpt4o_output": 4}
     assert asked == []
     found = scored([str(unjudged), *judge], capsys)
-    assert (found["acc_l"], found["judges"]) == (50.0, {"the model some-model": 4})
+    assert (found["acc_l"], found["judges"]) == (50.0, {"some-model (0123abcd)": 4})
     assert len(asked) == 4
     kept = unjudged.with_name("judgements-unjudged.jsonl")
     assert [json.loads(line)["reply"] for line in kept.read_text().splitlines()] == ["True", "True", "False", "False"]
