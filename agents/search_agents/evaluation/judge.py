@@ -113,7 +113,8 @@ class JudgementLog:
             ConfigError: If no model is named and several have judged these episodes.
         """
         prompts = [judge_prompt(transcript).user for transcript in transcripts]
-        judges = {judge for judge, prompt in self._found if prompt in set(prompts)} if model is None else {model}
+        asked = set(prompts)
+        judges = {judge for judge, prompt in self._found if prompt in asked} if model is None else {model}
         if len(judges) > 1:
             raise ConfigError(
                 f"{self.file} holds the judgements of several models: {', '.join(sorted(judges))}. Say which one "
