@@ -16,7 +16,17 @@ from enum import StrEnum
 
 from search_env.errors import ConfigError, unknown_name
 
-__all__ = ["Normalisation", "cover_bag", "cover_contiguous", "exact_match", "f1", "mentions", "normalise", "score"]
+__all__ = [
+    "Normalisation",
+    "cover_bag",
+    "cover_contiguous",
+    "exact_match",
+    "f1",
+    "mentions",
+    "normalise",
+    "score",
+    "title_key",
+]
 
 
 class Normalisation(StrEnum):
@@ -25,7 +35,7 @@ class Normalisation(StrEnum):
     R1_SEARCHER = "r1-searcher"
     """A text that is exactly ``True`` or ``False`` is yes or no; underscores and punctuation become blanks."""
     FLASHRAG = "flashrag"
-    """Punctuation is deleted."""
+    """Punctuation is deleted: the official script of HotpotQA, and after it FlashRAG and Search-R1."""
 
 
 _PUNCTUATION_TO_BLANK = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
@@ -121,6 +131,11 @@ def mentions(text: str, answer: str, normalisation: str = Normalisation.R1_SEARC
     """
     wanted = normalise(answer, normalisation)
     return bool(wanted) and f" {wanted} " in f" {normalise(text, normalisation)} "
+
+
+def title_key(title: str) -> str:
+    """What two spellings of a document's title share: upper and lower case and the number of blanks do not count."""
+    return " ".join(title.casefold().split())
 
 
 def score(answer: str | None, golds: Sequence[str], normalisation: str = Normalisation.R1_SEARCHER) -> dict[str, float]:

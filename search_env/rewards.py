@@ -165,10 +165,10 @@ def _answer_metric(metric: Callable[[str, tuple[str, ...]], float], transcript: 
 
 def gold_recall(transcript: Transcript) -> float:
     """Share of the question's gold documents, known by their titles, that some search returned; 0 if none is known."""
-    wanted = {_title(title) for title in transcript.question.gold_titles}
+    wanted = {metrics.title_key(title) for title in transcript.question.gold_titles}
     if not wanted:
         return 0.0
-    found = {_title(hit.document.title) for turn in transcript.turns for hit in turn.hits}
+    found = {metrics.title_key(hit.document.title) for turn in transcript.turns for hit in turn.hits}
     return len(wanted & found) / len(wanted)
 
 
@@ -189,10 +189,6 @@ def query_diversity(transcript: Transcript) -> float:
 def search_cost(transcript: Transcript) -> float:
     """-1 for each search that was run."""
     return 0.0 - len(transcript.queries)
-
-
-def _title(title: str) -> str:
-    return " ".join(title.casefold().split())
 
 
 def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:

@@ -25,6 +25,8 @@ _VERBS = {
     "sample": "play questions several times and keep the episodes that are right, to imitate them",
     "sft": "train a search agent to imitate kept episodes, and evaluate it",
     "eval": "measure a method with a model on the questions of an environment",
+    "score": "score saved episodes, of ours or of other projects",
+    "compare": "compare two evaluations question by question",
     "resume": "go on with a training run, a sampling or an evaluation that was stopped",
     "index": "index a corpus for searching: on disk, or on a search server behind an alias",
     "data": "measure, check, fetch, index, generate and draw question sets",

@@ -2,11 +2,12 @@
 
 from search_agents.config.load import Override, differing_keys, load_config, parse_flags, parse_setting
 from search_agents.config.recipes import find_recipe, recipes
-from search_agents.config.schema import ComparisonConfig, EvalConfig, SampleConfig, SFTConfig, TrainConfig
+from search_agents.config.schema import ComparisonConfig, EvalConfig, JudgeConfig, SampleConfig, SFTConfig, TrainConfig
 
 __all__ = [
     "ComparisonConfig",
     "EvalConfig",
+    "JudgeConfig",
     "Override",
     "SFTConfig",
     "SampleConfig",

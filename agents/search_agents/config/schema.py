@@ -31,6 +31,8 @@ __all__ = [
     "EvalConfig",
     "EvaluationSection",
     "HeldOutSection",
+    "JudgeConfig",
+    "JudgeSection",
     "KeepSection",
     "LearnerSection",
     "ModelSection",
@@ -416,3 +418,22 @@ class SFTConfig(AgentConfig):
     learner: OptimizerSection = OptimizerSection()
     evaluation: HeldOutSection = HeldOutSection()
     run: SFTRunSection = SFTRunSection()
+
+
+class JudgeSection(Section):
+    """How a judge is asked."""
+
+    chat: bool = True
+    """Whether the message goes through the model's chat template; false for a model that has none."""
+    max_tokens: PositiveInt = 64
+    """Tokens that a reply may have; a judge that reasons first needs more."""
+    batch_size: PositiveInt = 64
+    """Answers that are judged at the same time."""
+
+
+class JudgeConfig(Section):
+    """Which model judges answers, and how."""
+
+    model: ModelSection | None = None
+    """The judge; null asks nobody."""
+    judge: JudgeSection = JudgeSection()

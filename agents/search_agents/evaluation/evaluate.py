@@ -48,6 +48,7 @@ class Evaluation:
             **({"note": self.note} if self.note else {}),
             **self.scores.to_dict(),
             "seconds": round(self.seconds, 3),
+            "seconds_per_question": round(self.seconds / max(1, len(self.transcripts)), 4),
             **({"spending": {name: dataclasses.asdict(each) for name, each in spent.items()}} if spent else {}),
         }
 

@@ -89,7 +89,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         file.name: [{**json.loads(line), "elapsed": 0} for line in file.read_text().splitlines()]
         for file in folder.glob("transcripts-*.jsonl")
     }
-    return {**result, "origin": 0, "results": [{**row, "seconds": 0} for row in result["results"]], **rows}
+    timeless = [{**row, "seconds": 0, "seconds_per_question": 0} for row in result["results"]]
+    return {**result, "origin": 0, "results": timeless, **rows}
 
 
 def interrupted(argv: Sequence[str], out: Path, engine: Engine, *, after: int) -> None:

@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from search_agents.cli import main
 from search_agents.config.schema import ModelSection, ServerSection
 from search_agents.engines.base import Capability, FinishReason, GenerationRequest, SamplingParams, ScoringRequest
 from search_agents.engines.build import make_engine, model_identity
@@ -234,3 +235,18 @@ def test_a_config_names_a_server(server):
     made = make_engine(section)
     assert isinstance(made, OpenAIEngine) and made.name == "m"
     assert model_identity(section) == f"m at {server.url}"
+
+
+def test_a_model_on_a_server_judges_by_one_user_message(server, tmp_path, capsys):
+    server.say = lambda prompt: str("Candidate answer: Lima" in prompt)
+    rows = [
+        {"question": "Capital?", "golden_answers": ["Lima"], "output": {"pred": pred}} for pred in ("Lima", "Cusco")
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["score", str(tmp_path / "rows.jsonl"), "--format", "flashrag", "--json", "--judge", "strict"]
+    assert main([*argv, "--model.server.url", server.url]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["acc_l"], found["judges"]) == (50.0, {f"strict at {server.url}": 2})
+    for path, body in server.requests:
+        assert path == "/v1/chat/completions" and body["model"] == "strict" and body["temperature"] == 0
+        assert [message["role"] for message in body["messages"]] == ["user"]

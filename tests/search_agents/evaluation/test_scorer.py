@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from search_agents.evaluation.scorer import AnswerScores, score
 
 from search_env.errors import ConfigError
-from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
+from search_env.types import (
+    Action,
+    ActionKind,
+    Document,
+    FormatVerdict,
+    Hit,
+    Question,
+    Spending,
+    StopReason,
+    Transcript,
+    Turn,
+)
 
 
 def played(
@@ -93,3 +105,81 @@ def test_scores_are_plain_values() -> None:
     assert json.loads(json.dumps(found)) == found
     assert {"n", "f1", "em", "cem", "search_rate", "format_rate", "searches_per_question", "invalid"} <= set(found)
     assert found["by_kind"]["bridge"]["f1"] == 1.0
+
+
+def searched(*found: str, gold: tuple[str, ...] = ("Norway", "Oslo"), queries: tuple[str, ...] = ()) -> Transcript:
+    """One search a title; an empty title finds nothing."""
+    turns = [
+        Turn(
+            segment="s",
+            action=Action(kind=ActionKind.SEARCH, text=query),
+            hits=(Hit(document=Document(id=title, title=title, text="…"), score=1.0),) if title else (),
+            observation="docs",
+        )
+        for title, query in zip(found, queries or map(str, range(len(found))), strict=True)
+    ]
+    question = Question(id="q", text="?", answers=("Oslo",), gold_titles=gold)
+    return Transcript(question=question, turns=tuple(turns), stop_reason=StopReason.MAX_TURNS)
+
+
+def test_gold_recall_is_told_hop_by_hop_and_the_first_hit_by_its_turn() -> None:
+    scores = score(
+        [
+            searched("Bergen", " norway", "Oslo"),
+            searched("Norway"),
+            searched("Bergen", ""),
+            searched("Norway", gold=("Norway",)),
+            searched("Norway", gold=()),
+        ]
+    )
+    assert scores.gold_recall == (1 + 1 / 2 + 0 + 1) / 4
+    assert scores.gold_recall_by_hop == {"1": 3 / 4, "2": 1 / 3}
+    assert scores.gold_hit_rate == 3 / 4
+    assert scores.first_hit_turn == (2 + 1 + 1) / 3
+
+
+def test_without_gold_documents_or_queries_nothing_is_made_up() -> None:
+    scores = score([played("Oslo")])
+    assert (scores.gold_recall, scores.gold_hit_rate, scores.first_hit_turn) == (None, None, None)
+    assert (scores.gold_recall_by_hop, scores.redundant_query_rate, scores.acc_l) == ({}, None, None)
+
+
+def test_a_query_of_the_same_words_is_redundant_within_its_episode_only() -> None:
+    one = searched("", "", "", queries=("mayor of Oslo", "Oslo: mayor, of", "Oslo mayor"))
+    assert score([one, searched("", queries=("mayor of Oslo",))]).redundant_query_rate == 1 / 4
+
+
+def test_why_episodes_ended_is_counted_the_invalid_ones_too() -> None:
+    scores = score(
+        [
+            played("Oslo"),
+            played(None, stop=StopReason.MAX_TOKENS),
+            played(None, stop=StopReason.MAX_TOKENS),
+            played(None, stop=StopReason.RETRIEVER_UNAVAILABLE),
+        ]
+    )
+    assert scores.stop_reasons == {"max_tokens": 2, "answered": 1, "retriever_unavailable": 1}
+    assert (scores.n, scores.invalid) == (3, 1)
+
+
+def test_a_verdict_counts_where_there_is_one_and_its_episode_is_valid() -> None:
+    episodes = [played("Oslo"), played("x"), played("y"), played(None, stop=StopReason.RETRIEVER_UNAVAILABLE)]
+    scores = score(episodes, verdicts=[True, False, None, True])
+    assert (scores.acc_l, scores.judged, scores.n) == (1 / 2, 2, 3)
+    assert scores.by_kind["bridge"].acc_l == scores.by_normalisation["flashrag"].acc_l == 1 / 2
+    with pytest.raises(ValueError, match="shorter"):
+        score(episodes, verdicts=[True])
+
+
+def test_every_answer_metric_has_its_interval_and_both_normalisations() -> None:
+    scores = score([played("US", gold="U.S."), played("Oslo"), played("Bergen")], verdicts=[True, True, False])
+    assert set(scores.intervals) == {"f1", "em", "cem", "cem_contiguous", "acc_l"}
+    low, high = scores.intervals["em"]
+    assert 0.0 <= low <= scores.em <= high <= 1.0
+    assert (scores.by_normalisation["r1-searcher"].em, scores.by_normalisation["flashrag"].em) == (1 / 3, 2 / 3)
+    assert score([]).intervals == {}
+
+
+def test_what_searches_cost_is_told_a_question() -> None:
+    paid = dataclasses.replace(played("Oslo"), spending={"serper": Spending(calls=2, cost=0.5)})
+    assert score([paid, played("Oslo")]).cost_per_question == 0.25

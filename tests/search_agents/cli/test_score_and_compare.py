@@ -1,0 +1,232 @@
+"""`score` and `compare` as the user meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_agents.cli import main
+from search_agents.engines import build
+from search_agents.engines.scripted import ScriptedEngine
+
+Captured = pytest.CaptureFixture[str]
+
+ROWS = [
+    {"question": "Capital of Norway?", "answer": "Oslo", "pred_ans": "Oslo", "gpt4o_output": "True"},
+    {"question": "Capital of Peru?", "answer": "Lima", "pred_ans": "city of Lima", "gpt4o_output": "True"},
+    {"question": "Capital of Fiji?", "answer": "Suva", "pred_ans": "Nadi", "gpt4o_output": "False"},
+    {"question": "Capital of Mali?", "answer": "Bamako", "pred_ans": "Mali", "gpt4o_output": "no idea"},
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture
+def unjudged(tmp_path: Path) -> Path:
+    path = tmp_path / "unjudged.jsonl"
+    path.write_text("".join(json.dumps({**row, "gpt4o_output": None}) + "\n" for row in ROWS))
+    return path
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the judge was asked: it says True where the gold answer stands in the candidate's line."""
+    prompts: list[str] = []
+
+    def reply(prompt: str) -> str:
+        prompts.append(prompt)
+        gold, candidate = (
+            next(line.removeprefix(name) for line in prompt.splitlines() if line.startswith(name))
+            for name in ("Accepted answers: ", "Candidate answer: ")
+        )
+        return str(gold in candidate)
+
+    monkeypatch.setattr(build, "make_engine", lambda section: ScriptedEngine(reply))
+    monkeypatch.setattr(build, "model_identity", lambda section: "0123abcd")
+    return prompts
+
+
+def scored(argv: list[str], capsys: Captured) -> dict[str, Any]:
+    assert main(["score", *argv, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_scores_are_percent_with_the_stored_judgements(file: Path, capsys: Captured) -> None:
+    found = scored([str(file), "--format", "r1-searcher"], capsys)
+    assert {key: found[key] for key in ("em", "acc_r", "cem", "f1", "acc_l", "n")} == {
+        "em": 25.0, "acc_r": 50.0, "cem": 50.0, "f1": 37.5, "acc_l": 50.0, "n": 4,
+    }  # fmt: skip
+    assert (found["judges"], found["unclear_judgements"]) == ({"gpt4o_output": 4}, 1)
+
+
+def test_the_report_says_the_same_for_people(file: Path, capsys: Captured) -> None:
+    assert main(["score", str(file), "--format", "r1-searcher"]) == 0
+    out = capsys.readouterr().out
+    assert "| EM            |            25.0 |" in out
+    assert "| ACC_L (judge) |            50.0 |" in out
+    assert "ended: answered 4" in out
+    assert "4 of 4 judged by gpt4o_output (4); 1 replies say neither true nor false" in out
+
+
+def test_the_other_normalisation_is_taken_when_asked_for(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"question": "?", "answer": "U.S.", "pred_ans": "US"}))
+    argv = [str(tmp_path / "rows.jsonl"), "--format", "r1-searcher"]
+    assert scored(argv, capsys)["em"] == 0.0
+    other = scored([*argv, "--normalisation", "flashrag"], capsys)
+    assert (other["em"], other["by_normalisation"]["r1-searcher"]["em"]) == (100.0, 0.0)
+
+
+def test_a_judge_is_asked_once_and_only_where_no_judgement_is_stored(
+    file: Path, unjudged: Path, asked: list[str], capsys: Captured
+) -> None:
+    judge = ["--format", "r1-searcher", "--judge", "some-model", "--judge.chat", "false"]
+    assert scored([str(file), *judge], capsys)["judges"] == {"gpt4o_output": 4}
+    assert asked == []
+    found = scored([str(unjudged), *judge], capsys)
+    assert (found["acc_l"], found["judges"]) == (50.0, {"some-model (0123abcd)": 4})
+    assert len(asked) == 4
+    kept = unjudged.with_name("judgements-unjudged.jsonl")
+    assert [json.loads(line)["reply"] for line in kept.read_text().splitlines()] == ["True", "True", "False", "False"]
+    assert scored([str(unjudged), *judge], capsys) == found
+    assert scored([str(unjudged), "--format", "r1-searcher"], capsys) == found, "what is stored needs no judge"
+    assert len(asked) == 4
+
+
+def test_without_a_judge_nobody_is_asked(unjudged: Path, asked: list[str], capsys: Captured) -> None:
+    found = scored([str(unjudged), "--format", "r1-searcher"], capsys)
+    assert (found["acc_l"], found["judges"], asked) == (None, {}, [])
+    assert main(["score", str(unjudged), "--format", "r1-searcher"]) == 0
+    assert "--judge MODEL asks a model" in capsys.readouterr().out
+    assert not unjudged.with_name("judgements-unjudged.jsonl").exists()
+
+
+def test_malformed_rows_are_named_or_left_out_when_asked(file: Path, capsys: Captured) -> None:
+    with file.open("a") as opened:
+        opened.write("{}\n")
+    assert main(["score", str(file), "--format", "r1-searcher"]) == 2
+    assert "rows.jsonl:5: 'question' is missing" in capsys.readouterr().err
+    assert main(["score", str(file), "--format", "r1-searcher", "--skip-malformed", "1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["n"] == 4 and "1 malformed row was left out" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--format", "r1-search"], "unknown format 'r1-search'. Did you mean 'r1-searcher'"),
+        ([], "--format"),
+        (["--format", "ours", "--normalisation", "squad"], "--normalisation"),
+        (["--format", "ours", "--judge.tokens", "3"], "judge.tokens"),
+    ],
+)
+def test_a_mistake_is_one_message(argv: list[str], message: str, file: Path, capsys: Captured) -> None:
+    assert main(["score", str(file), *argv]) == 2
+    out, err = capsys.readouterr()
+    assert message in err and out == ""
+
+
+Evaluate = Callable[..., Path]
+
+
+@pytest.fixture
+def evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """Evaluates a method that needs no model on FictionalWiki."""
+    pytest.importorskip("torch")
+    monkeypatch.setenv("SEARCH_ENV_CACHE", str(tmp_path / "cache"))
+
+    def run(name: str, method: str, *more: str) -> Path:
+        out = tmp_path / name
+        argv = ["eval", "--method", method, "--limit", "20", "--out", str(out), "--evaluation.temperatures", "[0]"]
+        assert main([*argv, *more]) == 0
+        return out
+
+    return run
+
+
+def test_two_evaluations_are_compared_question_by_question(evaluate: Evaluate, capsys: Captured) -> None:
+    random, oracle = evaluate("a", "random"), evaluate("b", "oracle")
+    row = json.loads((oracle / "result.json").read_text())["results"][0]
+    assert row["gold_recall"] > 0.9 and row["first_hit_turn"] >= 1 and row["seconds_per_question"] > 0
+    capsys.readouterr()
+    assert main(["compare", str(random), str(oracle), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    f1 = found["metrics"]["f1"]
+    assert (f1["n"], found["left_out"], f1["b"]) == (20, 0, row["f1"])
+    assert f1["difference"] == pytest.approx(f1["b"] - f1["a"])
+    assert 0 < f1["low"] < f1["difference"] < f1["high"] and f1["p_value"] < 0.01
+    assert found["differing"] == ["config.method"] and "acc_l" not in found["metrics"]
+    assert main(["compare", str(random), str(oracle)]) == 0
+    out = capsys.readouterr().out
+    assert "20 questions" in out and "| F1 " in out and "They differ in: config.method" in out
+
+
+def test_an_evaluation_compared_with_itself_differs_in_nothing(evaluate: Evaluate, capsys: Captured) -> None:
+    run = str(evaluate("a", "random"))
+    capsys.readouterr()
+    assert main(["compare", run, run, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"].values()
+    assert all((each["difference"], each["p_value"]) == (0.0, 1.0) for each in metrics)
+
+
+def test_other_questions_or_another_corpus_are_refused_by_name(
+    evaluate: Evaluate, tmp_path: Path, capsys: Captured
+) -> None:
+    run = evaluate("a", "random")
+    for name, more, problems in (
+        ("fewer", ["--limit", "19"], ["questions are only in", "--limit"]),
+        ("split", ["--evaluation.split", "train"], ["split is 'test' and 'train'"]),
+    ):
+        other = evaluate(name, "random", *more)
+        capsys.readouterr()
+        assert main(["compare", str(run), str(other)]) == 2
+        err = capsys.readouterr().err
+        assert "cannot be compared" in err and all(problem in err for problem in problems)
+    result = json.loads((run / "result.json").read_text())
+    result["environment"]["corpus_fingerprint"] = "another"
+    (tmp_path / "fewer" / "result.json").write_text(json.dumps(result))
+    (tmp_path / "fewer" / "transcripts-0.jsonl").write_bytes((run / "transcripts-0.jsonl").read_bytes())
+    assert main(["compare", str(run), str(tmp_path / "fewer")]) == 2
+    assert "corpus_fingerprint is " in capsys.readouterr().err
+
+
+def test_an_invalid_episode_is_left_out_of_both_and_counted(evaluate: Evaluate, capsys: Captured) -> None:
+    run, other = evaluate("a", "random"), evaluate("b", "oracle")
+    file = other / "transcripts-0.jsonl"
+    first, *rest = [json.loads(line) for line in file.read_text().splitlines()]
+    first["stop_reason"] = "retriever_unavailable"
+    file.write_text("".join(json.dumps(row) + "\n" for row in (first, *rest)))
+    capsys.readouterr()
+    assert main(["compare", str(run), str(other), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["left_out"], found["metrics"]["f1"]["n"]) == (1, 19)
+
+
+def test_acc_l_is_compared_once_both_are_judged(evaluate: Evaluate, asked: list[str], capsys: Captured) -> None:
+    random, oracle = evaluate("a", "random"), evaluate("b", "oracle")
+    for run in (random, oracle):
+        argv = ["score", str(run / "transcripts-0.jsonl"), "--format", "ours"]
+        assert main([*argv, "--judge", "some-model", "--judge.chat", "false"]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(random), str(oracle), "--json"]) == 0
+    acc_l = json.loads(capsys.readouterr().out)["metrics"]["acc_l"]
+    assert acc_l["b"] > 0.9 > acc_l["a"] and acc_l["n"] == 20
+
+
+def test_an_evaluation_that_is_not_finished_is_told_how_to_go_on(
+    evaluate: Evaluate, tmp_path: Path, capsys: Captured
+) -> None:
+    run = evaluate("a", "random")
+    (run / "result.json").unlink()
+    assert main(["compare", str(run), str(run)]) == 2
+    assert f"search-env resume {run}" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), str(run)]) == 2
+    assert "holds no evaluation" in capsys.readouterr().err
