@@ -246,7 +246,8 @@ class HeldOutSection(EvaluationSection):
     """The evaluation that is part of a training run."""
 
     baselines: bool = True
-    """Also measure forced first query, closed book and single-retrieval RAG, before and after."""
+    """Also measure forced first query, closed book and single-retrieval RAG, before and after, the random agent and
+    the oracle."""
 
 
 class RunSection(Section):

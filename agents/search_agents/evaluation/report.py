@@ -15,6 +15,7 @@ __all__ = ["METHOD_ROWS", "examples_page", "groups_table", "results_table", "sco
 Json = Mapping[str, Any]
 
 METHOD_ROWS = (
+    ("random", "random agent"),
     ("closed_book_before", "closed book, untrained"),
     ("rag_before", "single-retrieval RAG, untrained"),
     ("before", "search agent, untrained"),
@@ -23,6 +24,7 @@ METHOD_ROWS = (
     ("rag_after", "single-retrieval RAG, trained"),
     ("stage1", "search agent after stage 1"),
     ("after", "search agent, trained"),
+    ("oracle", "oracle"),
 )
 """Key in summary.json and name of each method, in the order of the table."""
 

@@ -37,6 +37,8 @@ _BEFORE = {
     "closed_book_before": "naive-generation",
     "rag_before": "standard-rag",
     "forced_query": "r1-searcher-forced-query",
+    "oracle": "oracle",
+    "random": "random",
 }
 _AFTER = {"closed_book_after": "naive-generation", "rag_after": "standard-rag"}
 _STOPPING = "stopping after this step, to save it (Ctrl-C again: stop at once and lose the step)"

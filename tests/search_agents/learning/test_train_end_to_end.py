@@ -136,6 +136,8 @@ def test_the_summary_has_the_promised_keys_and_figures(finished: Path) -> None:
         "forced_query",
         "closed_book_before",
         "closed_book_after",
+        "oracle",
+        "random",
     ):
         for key in ("f1", "em", "search_rate", "format_rate", "searches_per_question", "by_kind", "by_hops"):
             assert key in summary[name], (name, key)
