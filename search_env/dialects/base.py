@@ -89,6 +89,10 @@ class Dialect(Protocol):
         """The observation after a malformed segment, or None if the episode ends there."""
         ...
 
+    def answer_body(self, answer: str) -> str:
+        """What a model would write between the answer tags to give an answer; the answer's tags are not looked at."""
+        ...
+
     def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
         """Judge a finished episode by the model's own segments."""
         ...

@@ -65,6 +65,10 @@ class ReSearch(TaggedDialect):
         # Title and text are made inert each by itself; the line break between them keeps any tag from growing together.
         return self._frame([self._document_line(rank, hit) for rank, hit in enumerate(hits, start=1)] or ["None"])
 
+    def answer_body(self, answer: str) -> str:
+        """The answer in its box; see `Dialect.answer_body`."""
+        return f"{_BOX}{answer}}}"
+
     def _worded(self, question: str, style: PromptStyle) -> Prompt:
         if style is PromptStyle.BARE:
             return Prompt(user=f"Question: {question}\n")

@@ -105,6 +105,10 @@ class TaggedDialect(ABC):
         lines = [make_inert(self._document_line(rank, hit)) for rank, hit in enumerate(hits, start=1)]
         return self._frame(lines or ["None"])
 
+    def answer_body(self, answer: str) -> str:
+        """What stands between the answer tags; see `Dialect.answer_body`."""
+        return answer
+
     def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
         """Judge a finished episode by the model's own segments.
 

@@ -40,7 +40,8 @@ class _Rule(PlayingMethod):
         prompt: Prompt = dialect.prompt(transcript.question.text, style)
         said = prompt.prefill + "".join(turn.segment + turn.observation for turn in transcript.turns)
         if (query := self._query(transcript)) is None:
-            return f"{open_answer(dialect, said)} {make_inert(self._answer(transcript))} {dialect.answer.close}"
+            answer = dialect.answer_body(make_inert(self._answer(transcript)))
+            return f"{open_answer(dialect, said)} {answer} {dialect.answer.close}"
         return f"{begin_query(dialect, said)} {make_inert(query)} {dialect.query.close}"
 
 

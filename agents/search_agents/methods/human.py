@@ -75,7 +75,10 @@ def as_segment(line: str, dialect: Dialect) -> str:
         return line
     head, colon, text = line.partition(":")
     if colon and head.strip().lower() == "answer":
-        return _opening(dialect, ends=True) + f"{dialect.answer.open} {text.strip()} {dialect.answer.close}"
+        return (
+            _opening(dialect, ends=True)
+            + f"{dialect.answer.open} {dialect.answer_body(text.strip())} {dialect.answer.close}"
+        )
     return _opening(dialect, ends=False) + f"{dialect.query.open} {line.strip()} {dialect.query.close}"
 
 

@@ -31,7 +31,7 @@ def asked(**known):
     return Question(id="q", text=ASKED, answers=("Miquette Giraudy", "Giraudy"), **known)
 
 
-@pytest.mark.parametrize("dialect", ["r1-searcher", "r1-searcher-pipes", "search-r1"])
+@pytest.mark.parametrize("dialect", ["r1-searcher", "r1-searcher-pipes", "search-r1", "research"])
 @pytest.mark.parametrize("prompt", ["base", "bare"])
 def test_the_oracle_follows_the_hops_and_keeps_the_format(dialect, prompt):
     transcript = play(asked(decomposition=HOPS), dialect=dialect, prompt=prompt)
