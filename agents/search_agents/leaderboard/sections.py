@@ -188,7 +188,11 @@ def _word(text: str | None) -> Cell:
 
 
 def _setting_line(setting: SettingPart) -> str:
-    corpus = f"corpus {setting.corpus_hash} ({setting.documents} documents)" if setting.corpus_hash else "no corpus"
+    corpus = (
+        f"Corpus {setting.corpus_hash} ({setting.documents} documents)"
+        if setting.corpus_hash
+        else "No corpus of its own"
+    )
     return visible(
         f"{corpus}, retriever {setting.retriever_fingerprint}, k = {setting.k}; budgets: {setting.max_searches} "
         f"searches, {setting.max_turns} turns, {setting.max_chars} characters, {setting.max_segment_tokens} tokens a "

@@ -64,6 +64,19 @@ def test_agents_without_a_model_have_neither_model_nor_prompt(full_board: Path) 
     assert row.scores.f1 > 0
 
 
+def test_the_prompt_hash_tells_what_a_prompt_says_and_not_where_it_lies(tmp_path: Path) -> None:
+    from search_agents.config import EvalConfig
+    from search_agents.evaluation.evaluate import HeldOut
+
+    def hash_of(name: str, words: str) -> str:
+        (tmp_path / name).write_text(words)
+        return HeldOut(EvalConfig.model_validate({"env": {"prompt": str(tmp_path / name)}})).prompt_hash
+
+    first = hash_of("a.txt", "Answer: {question}\n<think>")
+    assert hash_of("b.txt", "Answer: {question}\n<think>") == first
+    assert hash_of("a.txt", "Reply: {question}\n<think>") != first
+
+
 def test_all_rows_of_a_new_board_agree_with_their_episodes(full_board: Path) -> None:
     checked = Board(full_board).check()
     assert len(checked.rows) == 3 and checked.refused == ()
