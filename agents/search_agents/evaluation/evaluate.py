@@ -7,6 +7,8 @@ of documents and the budgets. An invalid episode is not scored; it is counted.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +106,13 @@ class HeldOut:
             chat=self._config.chat,
             seed=self._config.run.seed,
         )
+
+    @property
+    def prompt_hash(self) -> str:
+        """Of the words that open an episode, 16 hex digits; a prompt file's name does not tell what it said."""
+        prompt = self.env.rules.dialect.prompt("{question}", self.env.rules.style)
+        words = json.dumps([prompt.system, prompt.user, prompt.prefill])
+        return hashlib.sha256(words.encode()).hexdigest()[:16]
 
     def describe(self) -> dict[str, Any]:
         """What was asked and searched: the part of a score that makes it comparable."""

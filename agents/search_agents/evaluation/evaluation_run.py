@@ -97,7 +97,8 @@ class EvaluationRun:
         Returns:
             What is in the folder's result.json, and the folder.
         """
-        folder = EvaluationFolder.create(out, self.description, describe_origin())
+        origin = {**describe_origin(), "prompt_hash": self._held_out.prompt_hash}
+        folder = EvaluationFolder.create(out, self.description, origin)
         try:
             return self._go(folder), folder
         except SearchEnvError:

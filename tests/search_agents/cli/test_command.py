@@ -13,7 +13,10 @@ from search_agents.config import recipes
 
 from search_env.registration import ENVIRONMENTS
 
-VERBS = ("list", "play", "train", "sample", "sft", "eval", "score", "compare", "resume", "index", "serve", "ask")
+VERBS = (
+    *("list", "play", "train", "sample", "sft", "eval", "score", "compare"),
+    *("leaderboard", "resume", "index", "serve", "ask"),
+)
 
 Captured = pytest.CaptureFixture[str]
 

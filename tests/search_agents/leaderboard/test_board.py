@@ -1,0 +1,259 @@
+"""A board holds what was measured, and shows nothing that its episodes do not bear out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_agents.cli import main
+from search_agents.leaderboard.board import Board
+from search_agents.leaderboard.row import read_row
+from search_agents.leaderboard.submit import candidates, evaluations_in
+
+from search_env.errors import RunError
+
+Captured = pytest.CaptureFixture[str]
+
+
+def file_of(board: Path, agent: str) -> Path:
+    (file,) = board.glob(f"rows/*/{agent}--*.json")
+    return file
+
+
+def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    row = json.loads(file.read_text())
+    change(row)
+    file.write_text(json.dumps(row))
+
+
+def edit_episodes(file: Path, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    place = file.with_suffix(".jsonl.gz")
+    lines = [json.loads(line) for line in gzip.decompress(place.read_bytes()).splitlines()]
+    change(lines)
+    place.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+
+
+def test_a_row_says_what_was_measured_and_what_it_cost(bench: Path, full_board: Path) -> None:
+    row = read_row(file_of(full_board, "standard-rag"))
+    result = json.loads((bench / "FictionalWiki-v0-test" / "standard-rag" / "result.json").read_text())
+    stored, environment = result["results"][0], result["environment"]
+    assert row.benchmark.dataset_hash == environment["dataset_fingerprint"]
+    assert row.setting.corpus_hash == environment["corpus_fingerprint"]
+    assert row.setting.retriever_fingerprint == environment["retriever_fingerprint"]
+    assert (row.benchmark.questions, row.setting.k, row.seed) == (6, 3, 0)
+    assert row.model is not None and row.model.fingerprint == result["model_fingerprint"]
+    assert (row.commit, row.versions) == (result["origin"]["commit"], result["origin"]["versions"])
+    assert row.agent.prompt_hash is not None and len(row.agent.prompt_hash) == 16
+    assert row.scores.f1 == pytest.approx(stored["f1"], abs=1e-6)
+    assert row.scores.acc_r == pytest.approx(stored["cem"], abs=1e-6)
+    assert row.scores.intervals["f1"] == pytest.approx(stored["intervals"]["f1"], abs=1e-6)
+    assert row.cost.searches == 1 and row.cost.calls >= 1
+    assert row.cost.calls == pytest.approx(stored["calls_per_question"], abs=1e-6)
+    assert row.cost.read_tokens == pytest.approx(stored["read_tokens_per_question"], abs=1e-6)
+    assert row.cost.seconds is not None and 0 < row.cost.seconds <= stored["seconds"] / 6 + 1e-3
+
+
+def test_agents_without_a_model_have_neither_model_nor_prompt(full_board: Path) -> None:
+    row = read_row(file_of(full_board, "oracle"))
+    assert (row.model, row.agent.prompt_hash, row.cost.calls) == (None, None, 0)
+    assert row.scores.f1 > 0
+
+
+def test_the_prompt_hash_tells_what_a_prompt_says_and_not_where_it_lies(tmp_path: Path) -> None:
+    from search_agents.config import EvalConfig
+    from search_agents.evaluation.evaluate import HeldOut
+
+    def hash_of(name: str, words: str) -> str:
+        (tmp_path / name).write_text(words)
+        return HeldOut(EvalConfig.model_validate({"env": {"prompt": str(tmp_path / name)}})).prompt_hash
+
+    first = hash_of("a.txt", "Answer: {question}\n<think>")
+    assert hash_of("b.txt", "Answer: {question}\n<think>") == first
+    assert hash_of("a.txt", "Reply: {question}\n<think>") != first
+
+
+def test_all_rows_of_a_new_board_agree_with_their_episodes(full_board: Path) -> None:
+    checked = Board(full_board).check()
+    assert len(checked.rows) == 3 and checked.refused == ()
+
+
+def test_the_same_evaluation_has_the_same_bytes_on_every_board(bench: Path, full_board: Path, tmp_path: Path) -> None:
+    assert main(["leaderboard", "add", str(bench), "--board", str(tmp_path)]) == 0
+    files = sorted(file.relative_to(full_board) for file in full_board.rglob("rows/*/*"))
+    assert len(files) == 6
+    assert all((tmp_path / file).read_bytes() == (full_board / file).read_bytes() for file in files)
+
+
+def test_added_again_a_row_is_left_as_it_is(bench: Path, board: Path, capsys: Captured) -> None:
+    before = file_of(board, "oracle").stat().st_mtime_ns
+    assert main(["leaderboard", "add", str(bench), "--board", str(board)]) == 0
+    assert capsys.readouterr().out.count("there before, with the same scores") == 3
+    assert file_of(board, "oracle").stat().st_mtime_ns == before
+
+
+def test_other_scores_of_the_same_experiment_replace_a_row_only_if_told_to(
+    bench: Path, board: Path, capsys: Captured
+) -> None:
+    file = file_of(board, "random")
+    whole = file.read_bytes()
+    edit(file, lambda row: row["scores"].update(f1=0.99))
+    add = ["leaderboard", "add", str(bench / "FictionalWiki-v0-test" / "random"), "--board", str(board)]
+    assert main(add) == 2
+    assert "holds the same experiment with other scores" in capsys.readouterr().err
+    assert json.loads(file.read_text())["scores"]["f1"] == 0.99
+    assert main([*add, "--replace"]) == 0
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda row: row["scores"].update(f1=row["scores"]["f1"] + 0.01), "scores.f1"),
+        (lambda row: row["scores"]["intervals"].update(em=[0.9, 1.0]), "scores.intervals.em.0"),
+        (lambda row: row["cost"].update(searches=0.25), "cost.searches"),
+        (lambda row: row["scores"].update(acc_l=1.0), "scores.acc_l"),
+        (lambda row: row.update(episodes_hash="0" * 64), "episodes_hash"),
+    ],
+)
+def test_a_row_that_its_episodes_do_not_bear_out_is_refused_by_name(
+    change: Callable[[dict[str, Any]], Any], key: str, board: Path, capsys: Captured
+) -> None:
+    file = file_of(board, "standard-rag")
+    edit(file, change)
+    assert main(["leaderboard", "check", "--board", str(board)]) == 2
+    err = capsys.readouterr().err
+    assert file.stem in err and f"{key} is " in err and "1 of 3 rows" in err
+    assert "oracle--" not in err and "random--" not in err
+    assert main(["leaderboard", "show", "--board", str(board)]) == 2
+    shown = (board / "LEADERBOARD.md").read_text()
+    assert "| standard-rag" not in shown and "| oracle" in shown and f"{key} is" in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[0]["question"].update(answers=["anything"]), "questions_hash is"),
+        (lambda lines: lines.pop(), "episodes is 6 in the row and 5 in the episodes"),
+        (lambda lines: lines.append(lines[0]), "holds 2 episodes of the question"),
+        (lambda lines: lines[0].update(turns=[]), "scores.em is"),
+        (lambda lines: lines[0].update(stop_reason="retriever_unavailable"), "1 of 6 episodes are invalid"),
+        (lambda lines: lines[0]["question"].update(answers=[7]), "its episodes cannot be scored (TypeError"),
+        (lambda lines: lines.clear(), "holds no episodes"),
+    ],
+)
+def test_changed_episodes_are_noticed(change: Callable[[list[dict[str, Any]]], Any], message: str, board: Path) -> None:
+    edit_episodes(file_of(board, "oracle"), change)
+    (refused,) = Board(board).check().refused
+    assert "/oracle--" in refused.name
+    assert message in refused.reason
+
+
+def test_a_row_without_its_episodes_is_refused(board: Path) -> None:
+    file_of(board, "oracle").with_suffix(".jsonl.gz").unlink()
+    (refused,) = Board(board).check().refused
+    assert "cannot be read" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.update(rank=1), "rank: Extra inputs are not permitted"),
+        (lambda row: row["cost"].update(joules=1), "cost.joules: Extra inputs are not permitted"),
+        (lambda row: row.update(schema_version=2), "schema_version: Input should be 1"),
+        (lambda row: row["scores"].pop("f1"), "scores.f1: Field required"),
+    ],
+)
+def test_a_row_of_another_schema_is_refused_with_file_and_key(
+    change: Callable[[dict[str, Any]], Any], message: str, board: Path
+) -> None:
+    file = file_of(board, "oracle")
+    edit(file, change)
+    with pytest.raises(RunError, match=file.name) as raised:
+        read_row(file)
+    assert message in str(raised.value)
+    assert message in Board(board).check().refused[0].reason
+
+
+def test_a_row_cannot_stand_under_the_name_of_another(board: Path) -> None:
+    file = file_of(board, "random")
+    edit(file, lambda row: row["agent"].update(name="oracle"))
+    (refused,) = Board(board).check().refused
+    assert "another experiment than its name says" in refused.reason
+
+
+def test_names_cannot_leave_the_board(bench: Path, tmp_path: Path) -> None:
+    (folder,) = evaluations_in(bench / "FictionalWiki-v0-test" / "random")[0]
+    (candidate,) = candidates(folder)
+    agent = candidate.row.agent.model_copy(update={"name": "../../<b>evil</b>\n"})
+    benchmark = candidate.row.benchmark.model_copy(update={"environment": "../..", "dataset_hash": "../../x"})
+    row = candidate.row.model_copy(update={"agent": agent, "benchmark": benchmark})
+    board = Board(tmp_path / "inside")
+    name, written = board.add(type(candidate)(row=row, episodes=candidate.episodes, judgements=[]))
+    assert written and ".." not in name and "<" not in name and name.count("/") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+    assert board.names() == [name]
+
+
+def test_an_evaluation_whose_own_scores_are_not_those_of_its_episodes_is_refused(bench: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bench / "FictionalWiki-v0-test" / "random", tmp_path / "random"))
+    edit(copy / "result.json", lambda result: result["results"][0].update(f1=0.875))
+    (folder,) = evaluations_in(copy)[0]
+    with pytest.raises(RunError, match=r"random/transcripts-0\.jsonl: f1 is 0\.8750 in result\.json"):
+        list(candidates(folder))
+
+
+def test_an_evaluation_that_is_not_finished_is_left_out_of_a_comparison_and_refused_alone(
+    bench: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    copy = Path(shutil.copytree(bench, tmp_path / "bench"))
+    alone = copy / "FictionalWiki-v0-test" / "random"
+    (alone / "result.json").unlink()
+    board = ["--board", str(tmp_path / "board")]
+    assert main(["leaderboard", "add", str(alone), *board]) == 2
+    assert f"search-env resume {alone}" in capsys.readouterr().err
+    assert main(["leaderboard", "add", str(copy), *board]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and err == f"{alone}: not finished, left out\n"
+
+
+def test_the_judges_verdicts_come_along_and_count_again(bench: Path, tmp_path: Path) -> None:
+    from search_agents.evaluation.judge import Judgement, JudgementLog, judge_prompt, judgements_beside
+    from search_agents.leaderboard.measure import read_episodes
+
+    copy = Path(shutil.copytree(bench / "FictionalWiki-v0-test" / "oracle", tmp_path / "oracle"))
+    file = copy / "transcripts-0.jsonl"
+    judged = {judge_prompt(each).user: each.question.id for each in read_episodes(file)}
+    JudgementLog(judgements_beside(file)).add(
+        Judgement(question_id=id_, model="a judge", prompt=prompt, reply="True") for prompt, id_ in judged.items()
+    )
+    (candidate,) = candidates(evaluations_in(copy)[0][0])
+    assert (candidate.row.judge, candidate.row.scores.acc_l) == ("a judge", 1.0)
+    board = Board(tmp_path / "board")
+    board.add(candidate)
+    assert not board.check().refused
+    (replies,) = (tmp_path / "board").rglob("judgements-*.jsonl")
+    replies.write_text(replies.read_text().replace('"True"', '"False"', 1))
+    (refused,) = board.check().refused
+    assert "scores.acc_l is 1.0 in the row" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["check"], "holds no rows"),
+        (["show"], "holds no rows"),
+        (["add"], "needs a folder"),
+        (["add", "nowhere"], "nowhere holds no evaluation"),
+        (["check", "something"], "takes no evaluations"),
+        (["rank"], "invalid choice: 'rank'"),
+    ],
+)
+def test_mistakes_are_one_message(argv: list[str], message: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["leaderboard", *argv, "--board", str(tmp_path / "none")]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
