@@ -65,7 +65,8 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 
 def listed(page: Any) -> list[str]:
-    texts: list[str] = page.locator("#rows li:visible .question").all_inner_texts()
+    # Not the inner text: that of a row which the browser has not painted yet is empty.
+    texts: list[str] = page.locator("#rows li:visible .question").all_text_contents()
     return [text.split()[2] for text in texts]
 
 
