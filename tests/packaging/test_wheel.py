@@ -74,6 +74,14 @@ def test_the_tiny_model_is_in_the_wheel_and_at_most_ten_megabytes(wheel, install
     assert found == [str(installed / "search_agents/models/fictional-wiki")]
 
 
+def test_an_unpacked_wheel_writes_the_page_of_the_viewer(installed):
+    code = """
+from search_agents.evaluation.viewer import make_page
+print(make_page({"runs": [{"name": "mine", "path": "mine", "total": 0, "episodes": []}], "documents": []})[:15])
+"""
+    assert run_from(installed, code) == ["<!doctype html>"]
+
+
 def test_the_wheel_has_the_command_and_the_licence(wheel):
     (folder,) = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     assert "search-env = search_agents.cli:main" in wheel.read(f"{folder}/entry_points.txt").decode()

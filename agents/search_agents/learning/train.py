@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ _LEARNER_METRICS = (
 
 
 def _sampled(episodes: Sequence[Episode], groups: int) -> Iterator[dict[str, Any]]:
-    """The best and the worst episode of the first groups, without token ids."""
+    """The best and the worst episode of the first groups."""
     numbers = list(dict.fromkeys(episode.group for episode in episodes))[:groups]
     for number in numbers:
         group = [episode for episode in episodes if episode.group == number and episode.valid]
@@ -288,5 +289,14 @@ def _episode_record(episode: Episode, rank: str) -> dict[str, Any]:
         "metrics": episode.metrics,
         "stop_reason": str(episode.stop_reason),
         "format_problems": list(episode.transcript.format.problems),
-        "segments": [{"kind": str(segment.kind), "text": segment.text} for segment in episode.segments],
+        "segments": [
+            {
+                "kind": str(segment.kind),
+                "text": segment.text,
+                "token_ids": list(segment.token_ids),
+                "logprobs": [round(logprob, 4) if math.isfinite(logprob) else None for logprob in segment.logprobs],
+            }
+            for segment in episode.segments
+        ],
+        "transcript": asdict(episode.transcript),
     }

@@ -153,12 +153,16 @@ def test_the_summary_has_the_promised_keys_and_figures(finished: Path) -> None:
     assert summary["environment"]["retriever_fingerprint"].startswith("bm25-")
 
 
-def test_the_sampled_episodes_are_the_best_and_worst_of_a_group_as_text(finished: Path) -> None:
+def test_the_sampled_episodes_are_the_best_and_worst_of_a_group(finished: Path) -> None:
     for step, row in enumerate(read_jsonl(finished / "metrics.jsonl"), start=1):
         episodes = read_jsonl(finished / "episodes" / f"step_{step:06d}.jsonl")
         assert 1 <= len(episodes) <= 2
         assert episodes[0]["reward"] >= episodes[-1]["reward"]
-        assert episodes[0]["segments"][0] == {"kind": "prompt", "text": f"Question: {episodes[0]['question']}\n<think>"}
+        prompt, *others = episodes[0]["segments"]
+        assert (prompt["kind"], prompt["text"]) == ("prompt", f"Question: {episodes[0]['question']}\n<think>")
+        assert prompt["token_ids"] and not prompt["logprobs"]
+        assert all(len(each["token_ids"]) == len(each["logprobs"]) for each in others if each["kind"] == "sampled")
+        assert episodes[0]["transcript"]["question"]["id"] == episodes[0]["question_id"]
         assert sum(episodes[0]["reward_parts"].values()) == pytest.approx(episodes[0]["reward"])
         assert row["step"] == step
 

@@ -1,0 +1,143 @@
+"""The episodes of a run, wherever they lie: what a viewer can open.
+
+A training run has evaluations and, of some groups of each step, the best and the worst
+episode; an evaluation has a file of transcripts for each temperature, and so has each
+method of a comparison; a sampling has the episodes it kept. All are JSON lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from search_agents.evaluation.saved import FORMATS, read_saved
+from search_agents.evaluation.transcript_log import is_valid
+from search_agents.rollout import SegmentKind
+from search_env.datasets.rows import Row, SkippedRows, read_rows
+from search_env.errors import ConfigError, RunError, unknown_name
+from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
+
+__all__ = ["Played", "read_played", "run_of"]
+
+_OURS = "ours"
+_SUGGESTED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """One episode, with what its file tells beside the transcript."""
+
+    transcript: Transcript
+    origin: str
+    """Where in the run it comes from, for people: ``step 10, best``, ``evaluation after`` …"""
+    valid: bool
+    reward: float | None = None
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    segments: Sequence[Mapping[str, Any]] = ()
+    """As `search_agents.rollout.TokenSegment` has them; ids and log-probs may be missing."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the episodes of one question share, in whichever run."""
+        return self.transcript.question.id, self.transcript.question.text
+
+
+def read_played(path: Path, format_: str = _OURS, skipped: SkippedRows | None = None) -> Iterator[Played]:
+    """Read the episodes of a run one by one.
+
+    Args:
+        path: The folder of a training run, an evaluation, a method of a comparison or a sampling, or one file.
+        format_: Who saved the file, a key of `search_agents.evaluation.saved.FORMATS`.
+        skipped: Counts the malformed rows that are left out; None if there must be none.
+
+    Raises:
+        ConfigError: If there is no such format, or a folder is given with another format than ours.
+        DatasetError: If a file cannot be read or a row is malformed.
+        RunError: If the folder holds no episodes.
+    """
+    if format_ not in FORMATS:
+        raise ConfigError(unknown_name("format", format_, FORMATS))
+    skipped = SkippedRows() if skipped is None else skipped
+    if format_ != _OURS:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder; --format {format_} reads one file. Name the file.")
+        for episode in read_saved(path, format_, skipped):
+            yield Played(transcript=episode.transcript, origin="", valid=is_valid(episode.transcript))
+        return
+    for origin, file in _files(path):
+        for row in read_rows(file, skipped):
+            if (played := skipped.read(partial(_read, origin=origin), row)) is not None:
+                yield played
+
+
+def run_of(path: Path) -> Path | None:
+    """The training run that a folder or file belongs to, if it does."""
+    return next((place for place in (path, *path.parents[:2]) if (place / "meta.json").is_file()), None)
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """The files of episodes with their origins, evaluations first."""
+    if not path.is_dir():
+        return [("", path)]
+    found = [
+        *((f"evaluation {file.stem}", file) for file in sorted(path.glob("evaluations/*.jsonl"))),
+        *(
+            (f"step {int(file.stem.removeprefix('step_'))}", file)
+            for file in sorted(path.glob("episodes/step_*.jsonl"))
+        ),
+        *(
+            (f"temperature {file.stem.removeprefix('transcripts-')}", file)
+            for file in sorted(path.glob("transcripts-*.jsonl"))
+        ),
+        *(("kept", file) for file in path.glob("trajectories.jsonl")),
+    ]
+    if not found:
+        deeper = sorted({file.parent for file in path.glob("*/**/transcripts-*.jsonl")})
+        some = ", ".join(map(str, deeper[:_SUGGESTED])) + (", …" if len(deeper) > _SUGGESTED else "")
+        advice = f"Give one of the folders in it: {some}" if deeper else "Give the folder of a run or an evaluation"
+        raise RunError(f"{path} holds no episodes: no evaluations/, episodes/ or transcripts-*.jsonl. {advice}.")
+    return found
+
+
+def _read(row: Row, *, origin: str) -> Played:
+    fields = row.fields
+    if "segments" not in fields:
+        transcript = FORMATS[_OURS].read(row).transcript
+        return Played(transcript=transcript, origin=origin, valid=is_valid(transcript))
+    try:
+        transcript = FORMATS[_OURS].read(row).transcript if "transcript" in fields else _transcript_of_sample(fields)
+        rank = fields.get("rank")
+        return Played(
+            transcript=transcript,
+            origin=", ".join(filter(None, (origin, rank))),
+            valid=bool(fields.get("valid", True)) and is_valid(transcript),
+            reward=float(fields["reward"]),
+            reward_parts={name: float(part) for name, part in fields["reward_parts"].items()},
+            segments=tuple(fields["segments"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise row.error(f"is no episode of search-env ({type(error).__name__}: {error})") from None
+
+
+def _transcript_of_sample(fields: Mapping[str, Any]) -> Transcript:
+    """The transcript of an episode of which a run kept the texts only: its documents are no more than text."""
+    segments = [(SegmentKind(segment["kind"]), segment["text"]) for segment in fields["segments"]]
+    queries, turns = iter(fields["queries"]), []
+    for place, (kind, text) in enumerate(segments):
+        if kind is not SegmentKind.SAMPLED:
+            continue
+        told = segments[place + 1][1] if place + 1 < len(segments) else ""
+        query = next(queries, None) if told else None
+        action = Action(kind=ActionKind.MALFORMED) if query is None else Action(kind=ActionKind.SEARCH, text=query)
+        turns.append(Turn(segment=text, action=action, observation=told))
+    if fields["answer"] is not None and turns:
+        turns[-1] = Turn(segment=turns[-1].segment, action=Action(kind=ActionKind.ANSWER, text=fields["answer"]))
+    return Transcript(
+        question=Question(id=fields["question_id"], text=fields["question"], answers=tuple(fields["answers"])),
+        turns=tuple(turns),
+        stop_reason=StopReason(fields["stop_reason"]),
+        format=FormatVerdict(problems=tuple(fields["format_problems"])),
+    )

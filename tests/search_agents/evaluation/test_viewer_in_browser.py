@@ -1,0 +1,239 @@
+"""The page in a real browser, opened from a file: it works, it is silent, and nothing in it comes alive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_agents.cli import main
+from search_agents.evaluation.transcript_log import transcript_record
+
+from .conftest import HOSTILE, transcript, write_lines
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright", exc_type=ImportError
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the path: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page, with all that it said and all that it reached for."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.said: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens the page of some runs, and sees to it that it stayed silent and alone to the end."""
+    pages: list[tuple[Watched, str]] = []
+
+    def view(*runs: Path) -> Any:
+        out = tmp_path / "view.html"
+        assert main(["view", *map(str, runs), "--out", str(out)]) == 0
+        watched = Watched(browser.new_page(viewport={"width": 1200, "height": 800}))
+        watched.page.set_default_timeout(20_000)
+        watched.page.goto(out.as_uri())
+        pages.append((watched, out.as_uri()))
+        return watched.page
+
+    yield view
+    for watched, address in pages:
+        assert watched.said == []
+        assert watched.requests == [address]
+        watched.page.close()
+
+
+def listed(page: Any) -> list[str]:
+    # Not the inner text: that of a row which the browser has not painted yet is empty.
+    texts: list[str] = page.locator("#rows li:visible .question").all_text_contents()
+    return [text.split()[2] for text in texts]
+
+
+def opened_turns(page: Any) -> list[str]:
+    texts: list[str] = page.locator(".turn h4").all_inner_texts()
+    return texts
+
+
+def test_episodes_are_filtered_by_outcome_and_by_text(evaluation: Path, opened: Any) -> None:
+    page = opened(evaluation)
+    assert listed(page) == ["right", "wrong", "nothing", "cut", "failed", "hostile"]
+    assert page.inner_text("#count") == "6 of 6 episodes"
+    for outcome, names in {
+        "right": ["right"],
+        "wrong": ["wrong", "hostile"],
+        "no answer": ["nothing"],
+        "truncated": ["cut"],
+        "invalid": ["failed"],
+    }.items():
+        page.get_by_label("Outcome").select_option(outcome)
+        assert listed(page) == names
+    page.get_by_label("Outcome").select_option("wrong")
+    page.get_by_label("Text").fill("LIMA")
+    assert listed(page) == ["wrong"]
+    page.get_by_label("Text").fill("nowhere")
+    assert listed(page) == [] and page.inner_text("#count") == "0 of 6 episodes"
+
+
+def test_an_episode_shows_thinking_query_documents_answer_and_calls(evaluation: Path, opened: Any) -> None:
+    page = opened(evaluation)
+    page.locator(".row").first.click()
+    assert page.inner_text("#asked") == "Where was right born?"
+    assert opened_turns(page) == ["1 · Queryright painter", "2 · AnswerOslo"]
+    assert page.locator(".turn .model").first.inner_text().startswith("I look up right.")
+    assert page.locator("mark.search").inner_text() == "right painter"
+    facts = page.inner_text(".facts")
+    for text in (
+        "Oslo · Christiania",
+        "✓ Edvard Munch",
+        "✗ Norway",
+        "EM 1 · F1 1 · ACC_R 1",
+        "answered",
+        "bridge, 2 hops",
+    ):
+        assert text in facts
+    gold = page.locator(".hit.is-gold")
+    assert gold.count() == 1 and "(1) Edvard munch" in gold.inner_text() and "A painter." in gold.inner_text()
+    other = page.locator(".hit:not(.is-gold)")
+    assert "A country." not in other.inner_text()
+    other.locator("summary").click()
+    assert "A country." in other.inner_text()
+    page.get_by_text("Call: verdict (7 tokens read, 2 written)").first.click()
+    assert "Perhaps." in page.locator(".call").first.inner_text()
+
+
+def test_an_invalid_episode_has_no_metrics(evaluation: Path, opened: Any) -> None:
+    page = opened(evaluation)
+    page.get_by_role("button", name="failed").click()
+    assert "retriever unavailable" in page.inner_text(".facts") and "EM" not in page.inner_text(".facts")
+
+
+def test_the_keyboard_goes_through_the_episodes(evaluation: Path, opened: Any) -> None:
+    page = opened(evaluation)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    assert page.evaluate("document.activeElement.textContent").startswith("Where was wrong born?")
+    assert not page.locator("#bar").is_visible(), "moving alone opens nothing"
+    page.keyboard.press("Enter")
+    assert page.inner_text("#asked") == "Where was wrong born?"
+    page.keyboard.press("k")
+    assert page.inner_text("#asked") == "Where was right born?"
+    page.keyboard.press("Escape")
+    assert not page.locator("#bar").is_visible() and page.locator(".pane").count() == 0
+    assert page.evaluate("document.activeElement.textContent").startswith("Where was right born?")
+    page.keyboard.press("/")
+    page.keyboard.type("jkt")
+    assert page.input_value("#text") == "jkt", "letters that are typed are no commands"
+
+
+def test_two_runs_stand_side_by_side_on_the_same_question(evaluation: Path, later: Path, opened: Any) -> None:
+    page = opened(evaluation, later)
+    assert listed(page) == ["right", "wrong"] and page.inner_text("#count").startswith("2 of 2 questions")
+    page.get_by_label("Outcome of A").select_option("wrong")
+    page.get_by_label("Outcome of B").select_option("right")
+    assert listed(page) == ["wrong"]
+    page.locator(".row:visible").click()
+    first, second = page.locator(".pane").all()
+    assert first.locator("mark.answer").inner_text() == "Lima" and "before" in first.inner_text()
+    assert second.locator("mark.answer").inner_text() == "Oslo" and "after" in second.inner_text()
+    left, right = first.bounding_box(), second.bounding_box()
+    assert left["x"] + left["width"] <= right["x"] and left["y"] == right["y"]
+
+
+def test_tokens_are_shaded_by_mask_and_probability(training_run: Path, opened: Any) -> None:
+    page = opened(training_run)
+    page.get_by_label("From").select_option("step 10, best")
+    page.locator(".row:visible").click()
+    assert "1.5 = f1 1 + format 0.5" in page.inner_text(".facts")
+    page.get_by_role("button", name="Tokens").click()
+    kinds = page.eval_on_selector_all(".tokens > .segment", "all => all.map(each => each.classList[1])")
+    assert kinds == ["prompt", "sampled", "observation", "sampled"]
+    tokens = page.locator(".tokens .segment.sampled").first.locator(".token")
+    assert tokens.nth(0).get_attribute("class") == "token heat-0"
+    assert tokens.nth(0).get_attribute("title") == "log-prob 0, 100.0 %"
+    assert tokens.nth(19).get_attribute("class") == "token heat-4"
+    colour = "each => getComputedStyle(each).backgroundColor"
+    assert tokens.nth(0).evaluate(colour) != tokens.nth(19).evaluate(colour), "the style is applied under the policy"
+    assert page.locator(".segment.observation .token").count() == 0
+    assert page.locator(".tokens").inner_text().startswith("Question: Où? 雪")
+    page.keyboard.press("t")
+    assert page.locator(".tokens").count() == 0 and page.locator(".turn").count() == 2
+
+
+def test_several_episodes_of_a_question_are_chosen_from(tmp_path: Path, later: Path, opened: Any) -> None:
+    records = [transcript_record(transcript("right", answer)) for answer in ("Rome", "Oslo")]
+    page = opened(write_lines(tmp_path / "twice.jsonl", records), later)
+    page.locator(".row").click()
+    assert page.locator(".pane").first.locator("mark.answer").inner_text() == "Rome"
+    page.get_by_label("Episode of A").select_option("1")
+    assert page.locator(".pane").first.locator("mark.answer").inner_text() == "Oslo"
+
+
+def test_an_injected_script_is_text(evaluation: Path, opened: Any) -> None:
+    page = opened(evaluation)
+    page.get_by_role("button", name="hostile").click()
+    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="Tokens").click()
+    for summary in page.locator("summary").all():
+        summary.click()
+    assert page.evaluate("window.broken") is None
+    assert page.locator("script").count() == 2 and page.locator("img").count() == 0
+    answer = page.locator(".facts dd").first.inner_text()
+    assert answer == HOSTILE.replace("\u202e", "\\u202e"), "a mark that turns the reading direction is spelled out"
+
+
+def test_the_policy_stops_what_the_script_would_not_do(evaluation: Path, browser: Any, tmp_path: Path) -> None:
+    out = tmp_path / "view.html"
+    assert main(["view", str(evaluation), "--out", str(out)]) == 0
+    page = browser.new_page()
+    page.goto(out.as_uri())
+    reports = page.evaluate(
+        """async () => {
+            const seen = [];
+            document.addEventListener("securitypolicyviolation", (event) => seen.push(event.effectiveDirective));
+            const tries = [
+                () => { document.body.innerHTML = "<b>x</b>"; },
+                () => { const made = document.createElement("img"); made.src = "x.png"; document.body.append(made); },
+            ];
+            for (const attempt of tries) { try { attempt(); } catch { /* refused */ } }
+            try { await fetch("https://example.org/"); } catch { /* refused */ }
+            await new Promise((done) => setTimeout(done, 50));
+            return seen;
+        }"""
+    )
+    assert set(reports) >= {"require-trusted-types-for", "img-src", "connect-src"}
+    page.close()
+
+
+def test_five_hundred_episodes_open_and_filter_quickly(tmp_path: Path, opened: Any) -> None:
+    filler = "A sentence about nothing much. " * 60
+    records = [transcript_record(transcript(f"name{number}", text=filler)) for number in range(500)]
+    file = write_lines(tmp_path / "many.jsonl", json.loads(json.dumps(records)))
+    page = opened(file)
+    assert page.locator("#rows li").count() == 500
+    begun = time.monotonic()
+    page.get_by_label("Text").fill("name499")
+    assert listed(page) == ["name499"]
+    page.locator(".row:visible").click()
+    assert page.locator(".turn").count() == 2
+    assert time.monotonic() - begun < 10
