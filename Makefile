@@ -12,7 +12,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
 VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/rollout/test_collect_async.py
-VLLM_LEFT_OUT := ^(torch(audio|codec|vision)|triton|xgrammar|opencv-python-headless|anthropic)|extra ==
+VLLM_LEFT_OUT := ^(torch(audio|codec|vision)|triton|xgrammar|anthropic)|extra ==
 VLLM_PIP_INSTALL = $(VLLM_BIN)/python -m pip --retries 2 --timeout 60 install --quiet --disable-pip-version-check \
 	-c constraints.txt
 VLLM_FAILED = { echo "make test-vllm: vLLM could not be installed, see above. It needs the network once, and the CPU \
@@ -51,7 +51,7 @@ bench: $(DEVELOPED)
 	done
 
 # vLLM has an environment of its own: what it pins is not what the rest needs. Of what it asks for, the CUDA builds
-# that break torch's CPU build are left out, and what only servers, images and other chips need.
+# that break torch's CPU build are left out, and what only servers and other chips need; pip tells so and means no harm.
 test-vllm: $(VLLM_INSTALLED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest $(VLLM_TESTS) $(ARGS)
 

