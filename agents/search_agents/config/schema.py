@@ -136,7 +136,7 @@ class ModelSection(Section):
     server: ServerSection | None = None
     """The server that runs the model, for evaluation; null loads it here."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What runs a model that is loaded here, for evaluation; `vllm` needs the package."""
+    """What runs a model that is loaded here, in evaluation and for the episodes of RL; `vllm` needs the package."""
     vllm: VLLMSection = VLLMSection()
     """Settings of the engine `vllm`."""
 
@@ -321,8 +321,6 @@ class TrainConfig(AgentConfig):
     def _model_is_here(self) -> TrainConfig:
         if self.model.server is not None:
             raise ValueError("a model that is trained is loaded here: remove model.server")
-        if self.model.engine != "transformers":
-            raise ValueError("a model that is trained samples with its own weights: remove model.engine")
         return self
 
     @model_validator(mode="after")
@@ -437,3 +435,9 @@ class SFTConfig(AgentConfig):
     learner: OptimizerSection = OptimizerSection()
     evaluation: HeldOutSection = HeldOutSection()
     run: SFTRunSection = SFTRunSection()
+
+    @model_validator(mode="after")
+    def _samples_nothing(self) -> SFTConfig:
+        if self.model.engine != "transformers":
+            raise ValueError("supervised training samples no episodes but those of its evaluation: remove model.engine")
+        return self
