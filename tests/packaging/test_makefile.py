@@ -66,13 +66,23 @@ def test_make_bench_runs_every_benchmark(make):
     assert all(f"python {script} HF_HUB_OFFLINE=" in said for script in scripts)
 
 
-def test_the_engine_that_is_not_built_says_so(make):
-    done = make("test-vllm")
-    assert done.returncode == 2
-    assert "vLLM engine is not built yet" in done.stderr
+def test_make_test_vllm_runs_in_an_environment_of_its_own(make, tmp_path):
+    stamp = tmp_path / "vllm"
+    stamp.touch()
+    said = make("test-vllm", VLLM_BIN=tmp_path, VLLM_INSTALLED=stamp, ARGS="-x").stdout
+    assert said.startswith("python -m pytest tests/search_agents/engines/test_vllm_engine.py")
+    assert all((ROOT / word).is_file() for word in said.split() if word.startswith("tests/"))
 
 
-@pytest.mark.parametrize(("failing", "ran"), [("none", ["check", "test"]), ("check", ["check"])])
+def test_without_network_make_test_vllm_says_what_it_needs(make, tmp_path):
+    done = make("test-vllm", code=1, PYTHON="true", VLLM_BIN=tmp_path, VLLM_INSTALLED=tmp_path / "vllm")
+    assert done.returncode != 0
+    assert "needs the network once" in done.stderr and not (tmp_path / "vllm").exists()
+
+
+@pytest.mark.parametrize(
+    ("failing", "ran"), [("none", ["check", "test", "test-vllm"]), ("check", ["check"]), ("test", ["check", "test"])]
+)
 def test_ci_runs_the_checks_and_then_the_tests(tmp_path, failing, ran):
     log = tmp_path / "log"
     (tmp_path / "make").write_text(f'#!/bin/sh\necho "$1" >> {log}\n[ "$1" != {failing} ]\n')

@@ -51,6 +51,7 @@ __all__ = [
     "TrainConfig",
     "TrainRunSection",
     "UntilSection",
+    "VLLMSection",
 ]
 
 
@@ -119,6 +120,15 @@ class ServerSection(Section):
     """Times that a request is repeated after it failed, later each time."""
 
 
+class VLLMSection(Section):
+    """The engine of vLLM, if it runs the model."""
+
+    max_context: PositiveInt | None = None
+    """Most tokens of one text with its prompt; null takes as many as the model can."""
+    kv_cache_gb: PositiveFloat = 2.0
+    """Memory of its key-value cache in GiB; what does not fit waits."""
+
+
 class ModelSection(Section):
     """The language model."""
 
@@ -128,6 +138,16 @@ class ModelSection(Section):
     """Number format of the weights, and of the computation when sampling."""
     server: ServerSection | None = None
     """The server that runs the model, for evaluation; null loads it here."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What runs a model that is loaded here, in evaluation and for the episodes of RL; `vllm` needs the package."""
+    vllm: VLLMSection = VLLMSection()
+    """Settings of the engine `vllm`."""
+
+    @model_validator(mode="after")
+    def _runs_in_one_place(self) -> ModelSection:
+        if self.server is not None and self.engine != "transformers":
+            raise ValueError("a model runs on a server or here: remove model.server or model.engine")
+        return self
 
 
 class RolloutSection(Section):
@@ -419,6 +439,12 @@ class SFTConfig(AgentConfig):
     learner: OptimizerSection = OptimizerSection()
     evaluation: HeldOutSection = HeldOutSection()
     run: SFTRunSection = SFTRunSection()
+
+    @model_validator(mode="after")
+    def _samples_nothing(self) -> SFTConfig:
+        if self.model.engine != "transformers":
+            raise ValueError("supervised training samples no episodes but those of its evaluation: remove model.engine")
+        return self
 
 
 class JudgeSection(Section):

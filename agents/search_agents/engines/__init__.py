@@ -1,11 +1,13 @@
 """Engines: language models, here or on a server.
 
-Only the vocabulary is imported here; `search_agents.engines.transformers` brings torch.
+Only the vocabulary is imported here; `search_agents.engines.transformers` and `search_agents.engines.vllm` bring torch.
 """
 
 from __future__ import annotations
 
 from search_agents.engines.base import (
+    AsynchronousEngine,
+    AsynchronousSession,
     Capability,
     Completion,
     Engine,
@@ -21,6 +23,8 @@ from search_agents.engines.base import (
 )
 
 __all__ = [
+    "AsynchronousEngine",
+    "AsynchronousSession",
     "Capability",
     "Completion",
     "Engine",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 __all__ = ["generating", "grouped_attention"]
@@ -78,3 +79,5 @@ def grouped_attention(
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, grouped_attention)
+# Without it transformers makes no mask for an attention of this name, and padding would be attended to.
+ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, sdpa_mask)

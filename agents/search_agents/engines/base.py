@@ -21,6 +21,8 @@ from search_env.errors import ConfigError, ModelError
 from search_env.types import Prompt
 
 __all__ = [
+    "AsynchronousEngine",
+    "AsynchronousSession",
     "Capability",
     "Completion",
     "Engine",
@@ -48,6 +50,8 @@ class Capability(StrEnum):
     """The whole distribution of the next token; such an engine is a `TokenEngine`."""
     SESSIONS = "sessions"
     """Token ids in and out over several turns; such an engine is a `TokenEngine`."""
+    ASYNCHRONOUS = "asynchronous"
+    """Rows of a session that begin and end each in its own time; such an engine is an `AsynchronousEngine`."""
 
 
 class FinishReason(StrEnum):
@@ -287,6 +291,39 @@ class TokenEngine(Engine, Protocol):
         Raises:
             ConfigError: If a prompt is empty or longer than `max_tokens`, or `max_tokens` exceeds `max_context`.
         """
+        ...
+
+
+class AsynchronousSession(GenerationSession, Protocol):
+    """A session whose rows need not wait for one another: what one of them awaits holds up nobody else."""
+
+    def begin(self, row: int, params: SamplingParams) -> None:
+        """Begin to sample a segment of a row; `step` samples it.
+
+        Args:
+            row: A row that is not sampling, with room for at least one token.
+            params: They may differ from row to row.
+        """
+        ...
+
+    def step(self) -> list[tuple[int, SampledSegment]]:
+        """Go on with all rows that are sampling, by a token at most.
+
+        Returns:
+            The rows whose segments ended with this step, and the segments, which are appended to them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the segments that are not finished. Rows that were sampling are of no more use."""
+        ...
+
+
+class AsynchronousEngine(TokenEngine, Protocol):
+    """A token engine whose sessions are asynchronous."""
+
+    def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> AsynchronousSession:
+        """Start a row for each prompt; see `TokenEngine.open`."""
         ...
 
 

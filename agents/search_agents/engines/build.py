@@ -21,6 +21,16 @@ def make_engine(section: ModelSection) -> Engine:
         from search_agents.engines.openai import OpenAIEngine
 
         return OpenAIEngine(section.path, section.server)
+    if section.engine == "vllm":
+        from search_agents.engines.vllm import VLLMEngine  # it brings torch, too
+
+        settings = section.vllm
+        return VLLMEngine(
+            find_model(section.path),
+            dtype=section.dtype,
+            max_context=settings.max_context,
+            kv_cache_gb=settings.kv_cache_gb,
+        )
     from search_agents.engines.transformers import TransformersEngine  # it brings torch
 
     return TransformersEngine.from_pretrained(find_model(section.path), dtype=section.dtype)

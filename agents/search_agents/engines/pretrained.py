@@ -5,6 +5,8 @@ Weights are read from safetensors only and no code of a model repository is run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from safetensors import SafetensorError
 
 from search_env.errors import ModelError, unknown_name
 
-__all__ = ["load_pretrained"]
+__all__ = ["eos_ids", "load_pretrained", "load_tokenizer"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -36,20 +38,62 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
     """
     if dtype not in _DTYPES:
         raise ModelError(unknown_name("dtype", dtype, _DTYPES))
-    name = str(Path(name_or_path).expanduser()) if _is_path(name_or_path) else str(name_or_path)
-    if _is_path(name_or_path):
-        _check_folder(Path(name))
-    try:
+    name = _resolve(name_or_path)
+    with _one_message(name):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             name, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
         )
+    return model.to(device).eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str | Path) -> tuple[str, Any, Any]:
+    """Load all of a model but its weights, for an engine that loads those itself.
+
+    Args:
+        name_or_path: A folder as `save_pretrained` writes it, or a hub id.
+
+    Returns:
+        What to load the weights by, the tokenizer, and the generation config.
+
+    Raises:
+        ModelError: If there is no such folder, a file is missing from it, or the id cannot be loaded.
+    """
+    name = _resolve(name_or_path)
+    with _one_message(name):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name)
+        try:
+            generation = transformers.GenerationConfig.from_pretrained(name)
+        except OSError:  # there is no file of its own: what the model's config says is meant
+            generation = transformers.GenerationConfig.from_model_config(config)
+    return name, tokenizer, generation
+
+
+def eos_ids(generation: Any, tokenizer: Any) -> set[int]:
+    """Ids that end a text, by the generation config of a model (None if it has none) and by its tokenizer."""
+    listed = getattr(generation, "eos_token_id", None)
+    ids = listed if isinstance(listed, list) else [listed]
+    return {token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None}
+
+
+def _resolve(name_or_path: str | Path) -> str:
+    if not _is_path(name_or_path):
+        return str(name_or_path)
+    folder = Path(name_or_path).expanduser()
+    _check_folder(folder)
+    return str(folder)
+
+
+@contextmanager
+def _one_message(name: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"cannot load the model {name!r}: {_first_line(error)} Give a folder with config.json, *.safetensors and "
             "tokenizer.json, or the hub id of a causal language model (offline: one that is in the local cache)."
         ) from error
-    return model.to(device).eval(), tokenizer
 
 
 def _is_path(name_or_path: str | Path) -> bool:

@@ -89,7 +89,7 @@ class ScriptedEngine:
         """What it can be asked for; see `Engine.capabilities`."""
         able = {Capability.GENERATE}
         if self._reply is None:
-            able |= {Capability.SESSIONS}
+            able |= {Capability.SESSIONS, Capability.ASYNCHRONOUS}
         if self._score is not None:
             able |= {Capability.SCORE}
         return frozenset(able)
@@ -160,7 +160,7 @@ class ScriptedEngine:
 
 
 class ScriptedSession:
-    """See `GenerationSession`; opened by `ScriptedEngine.open`.
+    """See `AsynchronousSession`; opened by `ScriptedEngine.open`.
 
     Args:
         scripts: What each row says, turn by turn.
@@ -174,10 +174,24 @@ class ScriptedSession:
         self._max_tokens = max_tokens
         self.contexts = [list(prompt) for prompt in prompts]
         """Everything each row has read and written."""
+        self._begun: list[tuple[int, SamplingParams]] = []
 
     def sample(self, rows: Sequence[int], params: SamplingParams) -> list[SampledSegment]:
         """Say the next segment of each row; see `GenerationSession.sample`."""
         return [self._say(row, params) for row in rows]
+
+    def begin(self, row: int, params: SamplingParams) -> None:
+        """Begin to say a segment; see `AsynchronousSession.begin`."""
+        self._begun.append((row, params))
+
+    def step(self) -> list[tuple[int, SampledSegment]]:
+        """Say the segment of the row that began first; see `AsynchronousSession.step`."""
+        row, params = self._begun.pop(0)
+        return [(row, self._say(row, params))]
+
+    def close(self) -> None:
+        """Give up what was begun; see `AsynchronousSession.close`."""
+        self._begun.clear()
 
     def extend(self, rows: Sequence[int], token_ids: Sequence[Sequence[int]]) -> None:
         """Append observations; see `GenerationSession.extend`."""

@@ -22,7 +22,7 @@ from search_agents.engines.base import (
 )
 from search_agents.engines.codec import TextCodec
 from search_agents.engines.generation import generate_in_sessions
-from search_agents.engines.pretrained import load_pretrained
+from search_agents.engines.pretrained import eos_ids, load_pretrained
 from search_agents.engines.scoring import score_texts
 from search_agents.engines.session import TransformersSession
 from search_env.errors import ModelError
@@ -48,7 +48,7 @@ class TransformersEngine:
         ModelError: If the model's attention cannot be computed row by row from one cache.
     """
 
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - {Capability.ASYNCHRONOUS}
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class TransformersEngine:
         self.autocast = autocast
         self._prefill_tokens = prefill_tokens
         self._cache_tokens = cache_tokens
-        self.codec = TextCodec(tokenizer, _eos_ids(model, tokenizer))
+        self.codec = TextCodec(tokenizer, eos_ids(getattr(model, "generation_config", None), tokenizer))
 
     @classmethod
     def from_pretrained(
@@ -137,10 +137,3 @@ def _max_context(model: Any) -> int:
     if not kinds or "sliding_attention" in kinds:
         limits.append(getattr(config, "sliding_window", None))
     return min((limit for limit in limits if limit), default=1 << 20)
-
-
-def _eos_ids(model: Any, tokenizer: Any) -> set[int]:
-    generation = getattr(model, "generation_config", None)
-    listed = getattr(generation, "eos_token_id", None)
-    ids = listed if isinstance(listed, list) else [listed]
-    return {token_id for token_id in [*ids, tokenizer.eos_token_id] if token_id is not None}

@@ -27,6 +27,7 @@ from search_env.spaces import UnicodeText
 __all__ = ["ReinforcePPConfig"]
 
 _TEXT = UnicodeText(1_000_000)
+_ENGINES = ("transformers", "vllm")
 
 
 class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untyped
@@ -54,6 +55,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.model_path: str | None = None
         self.dtype = "auto"
         self.autocast = True
+        self.engine = "transformers"
+        self.kv_cache_gb = 2.0
         self.advantage = Advantage.REINFORCE_PP.value
         self.prompts_per_batch = 32
         self.group_size = 4
@@ -74,6 +77,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         model: str | Path | Mapping[str, Any] = NotProvided,
         dtype: str = NotProvided,
         autocast: bool = NotProvided,
+        engine: str = NotProvided,
+        kv_cache_gb: float = NotProvided,
         advantage: str = NotProvided,
         prompts_per_batch: int = NotProvided,
         group_size: int = NotProvided,
@@ -96,6 +101,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 it passes through here; it has no effect.)
             dtype: Number format of weights and optimizer: ``auto`` (as saved), ``float32``, ``bfloat16``.
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
+            engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
+                the module's weights before it samples.
+            kv_cache_gb: Memory of vLLM's key-value cache in GiB.
             advantage: ``reinforce++`` or ``reinforce++-baseline``.
             prompts_per_batch: Questions in a step.
             group_size: Episodes for each question.
@@ -123,6 +131,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         given = {
             "dtype": dtype,
             "autocast": autocast,
+            "engine": engine,
+            "kv_cache_gb": kv_cache_gb,
             "advantage": advantage,
             "prompts_per_batch": prompts_per_batch,
             "group_size": group_size,
@@ -157,6 +167,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 "evaluation_interval is set, but RLlib's evaluation knows no questions and answers; "
                 "leave it out and call search_agents.evaluation between the calls of train()."
             )
+        if self.engine not in _ENGINES:
+            raise ConfigError(unknown_name("engine", str(self.engine), _ENGINES))
         names = [estimator.value for estimator in Advantage]
         if self.advantage not in names:
             raise ConfigError(unknown_name("advantage", str(self.advantage), names))

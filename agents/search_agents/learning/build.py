@@ -53,6 +53,8 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             model=find_model(config.model.path),
             dtype=config.model.dtype,
             autocast=learner.autocast,
+            engine=config.model.engine,
+            kv_cache_gb=config.model.vllm.kv_cache_gb,
             advantage=learner.advantage,
             lr=learner.lr,
             prompts_per_batch=learner.prompts_per_batch,

@@ -24,9 +24,10 @@ from ray.rllib.utils.checkpoints import Checkpointable
 import search_env  # noqa: F401  # registers the environments, in every process that has a runner
 from search_agents.engines.base import SamplingParams
 from search_agents.engines.transformers import TransformersEngine
+from search_agents.engines.vllm import VLLMEngine
 from search_agents.learning.rl_module import LLMModule
 from search_agents.learning.schedule import RewardSpec
-from search_agents.rollout import Episode, Task, collect
+from search_agents.rollout import Episode, Task, play
 
 __all__ = ["LocalEnvRunnerGroup", "TextEnvRunner"]
 
@@ -64,7 +65,18 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         if self.module is None:
             spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
             self.module = spec.build()[DEFAULT_MODULE_ID]
-        self.engine = TransformersEngine(self.module.model, self.module.tokenizer)
+        self.engine = self._make_engine()
+
+    def _make_engine(self) -> TransformersEngine | VLLMEngine:
+        """What samples, on the module's own weights or, with vLLM, on a copy that `sample` renews."""
+        if self.config.engine == "transformers":
+            return TransformersEngine(self.module.model, self.module.tokenizer)
+        return VLLMEngine(
+            self.config.model_path,
+            dtype=self.config.dtype,
+            max_context=self.config.max_episode_tokens,
+            kv_cache_gb=self.config.kv_cache_gb,
+        )
 
     def get_spaces(self) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:
         """Observation and action space, of the batch and of one episode."""
@@ -108,13 +120,15 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         """
         if weights is not None:
             self.set_state(weights)
+        if isinstance(self.engine, VLLMEngine):
+            self.engine.update_weights(self.module.model.named_parameters())
         if reward is not None:
             self.env.set_reward(reward)
         self.env.set_split(split or self._split)
         if progress is not None and hasattr(self.env.retriever, "at_step"):
             self.env.retriever.at_step(*progress)
         sampling = SamplingParams(temperature=self.config.temperature, max_tokens=self.config.max_segment_tokens)
-        return collect(
+        return play(
             self.engine,
             self.env,
             tasks,

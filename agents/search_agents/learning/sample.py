@@ -23,7 +23,7 @@ from search_agents.learning.rejection import choose, is_right
 from search_agents.learning.start import quiet_libraries
 from search_agents.learning.trajectories import Outcome, TrajectoryFolder
 from search_agents.methods.base import require_sessions
-from search_agents.rollout import Episode, Task, collect, derive_seed
+from search_agents.rollout import Episode, Task, derive_seed, play
 from search_env.errors import RetrieverUnavailable, SearchEnvError
 from search_env.types import Question
 
@@ -134,7 +134,7 @@ class _Sampling:
             for number, question in enumerate(questions, start)
             for attempt in range(samples)
         ]
-        played = collect(
+        played = play(
             self._engine,
             setting.env,
             tasks,

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from search_agents.engines.base import Capability, GenerationRequest
 from search_agents.methods.base import Setting, batches, begin_query, require_sessions
 from search_agents.methods.playing import PlayingMethod
-from search_agents.rollout.collect import Task, collect, derive_seed
+from search_agents.rollout.asynchronous import play
+from search_agents.rollout.collect import Task, derive_seed
 from search_agents.rollout.episode import Episode, SegmentKind
 from search_env.types import Call, Question, Transcript
 
@@ -44,7 +45,7 @@ class R1Searcher:
             return
         engine = require_sessions(setting.engine, f"the method {self.name!r}")
         for numbers, batch in batches(questions, setting.env.num_envs, skip):
-            episodes = collect(
+            episodes = play(
                 engine,
                 setting.env,
                 [

@@ -1,8 +1,9 @@
-"""Rollouts: episodes as tokens, and the loop that plays them."""
+"""Rollouts: episodes as tokens, and the loops that play them."""
 
 from __future__ import annotations
 
+from search_agents.rollout.asynchronous import collect_async, play
 from search_agents.rollout.collect import Task, collect, derive_seed
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
 
-__all__ = ["Episode", "SegmentKind", "Task", "TokenSegment", "collect", "derive_seed"]
+__all__ = ["Episode", "SegmentKind", "Task", "TokenSegment", "collect", "collect_async", "derive_seed", "play"]

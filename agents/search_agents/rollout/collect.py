@@ -20,11 +20,12 @@ import numpy as np
 
 from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, TokenEngine
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
+from search_env.episode import Rules
 from search_env.metrics import score
 from search_env.types import Prompt, StopReason, Transcript, Turn
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["Task", "collect", "derive_seed"]
+__all__ = ["METRICS", "Task", "collect", "cut_short", "derive_seed", "sampled_segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class _Wave:
             for slot, segment in zip(running, self._session.sample(running, sampling), strict=True):
                 spoken[slot] = self._unsaid[slot] + segment.text
                 self._unsaid[slot] = ""
-                self._segments[slot].append(_sampled(segment))
+                self._segments[slot].append(sampled_segment(segment))
                 if segment.finish is FinishReason.LENGTH and not self._session.room(slot):
                     self._cut(slot, self._env.transcripts[slot], spoken.pop(slot))
             running = self._step(spoken)
@@ -156,24 +157,14 @@ class _Wave:
             transcript,
             reward=reward,
             reward_parts={name: float(parts[slot]) for name, parts in _fields(infos["reward_parts"])},
-            metrics={name: float(infos[name][slot]) for name in _METRICS},
+            metrics={name: float(infos[name][slot]) for name in METRICS},
             valid=bool(infos["valid"][slot]),
         )
 
     def _cut(self, slot: int, transcript: Transcript, unfinished: str = "") -> None:
-        """Keep an episode whose tokens are spent, judged as the unfinished response it is."""
-        rules = self._env.rules
-        turns = transcript.turns
-        if unfinished:
-            turns = (*turns, Turn(segment=unfinished, action=rules.dialect.parse(unfinished)))
-        verdict = rules.dialect.judge_format([turn.segment for turn in turns])
-        transcript = dataclasses.replace(transcript, turns=turns, stop_reason=StopReason.MAX_TOKENS, format=verdict)
-        result = rules.reward(transcript)
-        metrics = score(transcript.answer, transcript.question.answers)
-        metrics |= {"searches": float(len(transcript.queries)), "format_ok": float(verdict.ok)}
-        self._episodes[slot] = self._episode(
-            slot, transcript, reward=result.total, reward_parts=result.parts, metrics=metrics, valid=True
-        )
+        """Keep an episode whose tokens are spent."""
+        transcript, judgement = cut_short(transcript, self._env.rules, unfinished)
+        self._episodes[slot] = self._episode(slot, transcript, **judgement)
 
     def _episode(self, slot: int, transcript: Transcript, **judgement: Any) -> Episode:
         assert transcript.stop_reason is not None
@@ -187,7 +178,35 @@ class _Wave:
         )
 
 
-_METRICS = ("em", "f1", "cem", "cem_contiguous", "searches", "format_ok")
+METRICS = ("em", "f1", "cem", "cem_contiguous", "searches", "format_ok")
+"""What an episode keeps of its last step's info."""
+
+
+def cut_short(transcript: Transcript, rules: Rules, unfinished: str = "") -> tuple[Transcript, dict[str, Any]]:
+    """End an episode whose tokens are spent, judged as the unfinished response it is.
+
+    Args:
+        transcript: The episode so far.
+        rules: What it is played by.
+        unfinished: The segment that it was writing.
+
+    Returns:
+        The finished transcript, and reward, reward parts, metrics and validity of the episode.
+    """
+    turns = transcript.turns
+    if unfinished:
+        turns = (*turns, Turn(segment=unfinished, action=rules.dialect.parse(unfinished)))
+    verdict = rules.dialect.judge_format([turn.segment for turn in turns])
+    transcript = dataclasses.replace(transcript, turns=turns, stop_reason=StopReason.MAX_TOKENS, format=verdict)
+    result = rules.reward(transcript)
+    metrics = score(transcript.answer, transcript.question.answers)
+    metrics |= {"searches": float(len(transcript.queries)), "format_ok": float(verdict.ok)}
+    return transcript, {"reward": result.total, "reward_parts": result.parts, "metrics": metrics, "valid": True}
+
+
+def sampled_segment(segment: SampledSegment) -> TokenSegment:
+    """What the model wrote, as a part of an episode."""
+    return TokenSegment(SegmentKind.SAMPLED, tuple(segment.token_ids), tuple(segment.logprobs), segment.text)
 
 
 def _prompt(infos: dict[str, Any], slot: int, prefill: str) -> Prompt:
@@ -196,10 +215,6 @@ def _prompt(infos: dict[str, Any], slot: int, prefill: str) -> Prompt:
         system=infos["prompt_system"][slot],
         prefill=infos["prompt_prefill"][slot] + prefill,
     )
-
-
-def _sampled(segment: SampledSegment) -> TokenSegment:
-    return TokenSegment(SegmentKind.SAMPLED, tuple(segment.token_ids), tuple(segment.logprobs), segment.text)
 
 
 def _fields(infos: dict[str, Any]) -> list[tuple[str, Any]]:

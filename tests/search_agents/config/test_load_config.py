@@ -256,3 +256,13 @@ def test_a_retriever_file_that_is_not_there_is_told_with_those_that_are_shipped(
 def test_an_unknown_recipe_is_told_with_those_that_exist(given: str) -> None:
     with pytest.raises(ConfigError, match=r"no config file at .*unknown train recipe .*smollm2-135m-hotpotqa"):
         find_recipe(given, "train")
+
+
+def test_a_model_runs_in_one_place_by_one_engine() -> None:
+    vllm = parse_flags(["--model.engine", "vllm"])
+    assert load_config(EvalConfig, overrides=vllm).model.vllm.kv_cache_gb == 2.0
+    with pytest.raises(ConfigError, match=r"remove model\.engine"):
+        load_config(SFTConfig, overrides=vllm)
+    server = parse_flags(["--model.server.url", "http://127.0.0.1:1/v1"])
+    with pytest.raises(ConfigError, match="on a server or here"):
+        load_config(EvalConfig, overrides=[*vllm, *server])

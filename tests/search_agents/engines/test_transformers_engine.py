@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams
+from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, ScoringRequest
 from search_agents.engines.transformers import TransformersEngine
 
 from search_env.errors import ConfigError, ModelError
@@ -284,3 +284,15 @@ def test_end_ids_come_from_the_generation_config_and_the_tokenizer(
     other = tokenizer.convert_tokens_to_ids("<|im_end|>")
     model.generation_config.eos_token_id = [other]
     assert TransformersEngine(model, tokenizer).codec.eos_ids == {other, tokenizer.eos_token_id}
+
+
+def test_a_text_scores_the_same_alone_and_beside_longer_ones(tokenizer: Any, make_model: Callable[..., Any]) -> None:
+    engine = TransformersEngine(make_model(), tokenizer)
+    requests = [
+        ScoringRequest(context="the capital of " * length, text="Norway is Oslo " * (1 + length % 3))
+        for length in (0, 1, 9, 4)
+    ]
+    together = engine.score(requests)
+    for request, scored in zip(requests, together, strict=True):
+        (alone,) = engine.score([request])
+        assert scored.logprobs == pytest.approx(alone.logprobs, abs=1e-4)

@@ -257,6 +257,7 @@ def test_training_stops_when_the_retriever_is_gone(
     ("training", "message"),
     [
         ({"advantage": "gae"}, "unknown advantage 'gae'"),
+        ({"engine": "sglang"}, "unknown engine 'sglang'"),
         ({"advantage": "reinforce++-baseline", "group_size": 1}, "needs group_size >= 2"),
         ({"minibatch_size": 0}, "minibatch_size is 0"),
         ({"clip": 1.5}, "clip is 1.5; give a number between 0 and 1"),

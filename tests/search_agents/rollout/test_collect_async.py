@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from search_agents.engines.base import SamplingParams
+from search_agents.engines.scripted import ScriptedEngine, ScriptedSession
+from search_agents.rollout import Episode, Task, collect, collect_async, play
+
+from search_env import SearchQAVectorEnv
+from search_env.datasets import Dataset
+from search_env.errors import ConfigError, RetrieverUnavailable
+from search_env.retrieval.base import InMemoryRetriever
+from search_env.retrieval.metering import record
+from search_env.types import Document, Question, Spending, StopReason
+
+DOCUMENTS = (
+    Document(id="1", title="Norway", text="Its capital is Oslo."),
+    Document(id="2", title="Peru", text="Its capital is Lima."),
+)
+QUESTIONS = (
+    Question(id="norway", text="Capital of Norway?", answers=("Oslo",), kind="bridge", hops=1),
+    Question(id="peru", text="Capital of Peru?", answers=("Lima",), hops=2),
+    Question(id="mars", text="Capital of Mars?", answers=("none",)),
+    Question(id="chad", text="Capital of Chad?", answers=("N'Djamena",)),
+)
+SEARCH = "<begin_of_query> Norway <end_of_query>"
+ANSWER = "</think> <answer> Oslo </answer>"
+SCRIPTS = {
+    "Norway": [SEARCH, ANSWER],
+    "Peru": ["<begin_of_query> Peru <end_of_query>", "<begin_of_query> capital <end_of_query>", ANSWER],
+    "Mars": ["no idea"],
+    "Chad": ["<begin_of_query> broken <end_of_query>", ANSWER],
+}
+
+
+class Slow(InMemoryRetriever):
+    """Takes its time, counts its calls, breaks on queries with the word broken in them, and may cost something."""
+
+    def __init__(self, seconds: float = 0.0, *, calls_cost: bool = False) -> None:
+        super().__init__(DOCUMENTS)
+        self.seconds, self.calls_cost = seconds, calls_cost
+        self.calls: list[list[str]] = []
+        self.threads: set[str] = set()
+
+    def search(self, queries: Sequence[str], top_k: int) -> Any:
+        self.calls.append(list(queries))
+        self.threads.add(threading.current_thread().name)
+        time.sleep(self.seconds)
+        if any("broken" in query for query in queries):
+            raise RetrieverUnavailable("the index is gone")
+        if self.calls_cost:
+            record("paid", {query: Spending(calls=1) for query in queries})
+        return super().search(queries, top_k)
+
+
+def make_env(num_envs: int = 3, retriever: Any = None, **settings: Any) -> SearchQAVectorEnv:
+    dataset = Dataset(name="tiny", split="dev", questions=QUESTIONS, documents=DOCUMENTS)
+    defaults = {"prompt": "bare", "top_k": 1, "reward": "stage2"}
+    return SearchQAVectorEnv(num_envs, dataset=dataset, retriever=retriever or Slow(), **{**defaults, **settings})
+
+
+def both(env: SearchQAVectorEnv, *questions: int, **more: Any) -> tuple[list[Episode], list[Episode]]:
+    """The same tasks asynchronously and in turns."""
+    tasks = [Task(question, group, seed=group) for group, question in enumerate(questions)]
+    settings = {"sampling": SamplingParams(max_tokens=200), "max_tokens": 2000, "chat": False} | more
+    engine = ScriptedEngine(SCRIPTS)
+    return collect_async(engine, env, tasks, **settings), collect(engine, env, tasks, **settings)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 5, 16])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"max_searches": 1},
+        {"max_turns": 2},
+        {"max_chars": 120},
+        {"reward": "stage1"},
+        {"dialect": "search-r1"},
+    ],
+    ids=str,
+)
+def test_the_episodes_are_those_played_in_turns(num_envs: int, settings: dict[str, Any]) -> None:
+    apart, in_turns = both(make_env(num_envs, **settings), 1, 0, 2, 0, 1, 1, 2)
+    assert apart == in_turns
+
+
+@pytest.mark.parametrize("max_tokens", range(40, 200, 7))
+def test_a_spent_budget_of_tokens_ends_them_alike(max_tokens: int) -> None:
+    apart, in_turns = both(make_env(), 1, 0, 2, max_tokens=max_tokens)
+    assert apart == in_turns
+    if max_tokens < 60:
+        assert apart[0].stop_reason is StopReason.MAX_TOKENS
+
+
+def test_a_forced_beginning_is_treated_alike() -> None:
+    apart, in_turns = both(make_env(), 0, 2, prefill="<begin_of_query>")
+    assert apart == in_turns and apart[1].transcript.segments[0].startswith("<begin_of_query>")
+
+
+def test_an_episode_whose_search_failed_for_good_is_invalid_and_the_others_go_on() -> None:
+    invalid, answered, unfinished = both(make_env(num_envs=1), 3, 0, 2)[0]
+    assert (invalid.valid, invalid.stop_reason, invalid.reward) == (False, StopReason.RETRIEVER_UNAVAILABLE, 0.0)
+    assert (answered.valid, answered.reward) == (True, 1.0)
+    assert unfinished.stop_reason is StopReason.MALFORMED
+
+
+def test_an_episode_that_waits_for_its_search_holds_up_nobody() -> None:
+    retriever, written = Slow(0.2), []
+
+    class Watched(ScriptedSession):
+        def step(self) -> Any:
+            ended = super().step()
+            written.extend((row, len(retriever.calls), time.perf_counter()) for row, _ in ended)
+            return ended
+
+    class Engine(ScriptedEngine):
+        def open(self, prompts: Any, *, seeds: Any, max_tokens: int) -> Watched:
+            return Watched([self._script(prompt) for prompt in prompts], prompts, max_tokens)
+
+    tasks = [Task(question, group, seed=0) for group, question in enumerate((0, 2, 2, 2, 2))]
+    settings: dict[str, Any] = {"sampling": SamplingParams(max_tokens=200), "max_tokens": 2000, "chat": False}
+    episodes = collect_async(Engine(SCRIPTS), make_env(2, retriever), tasks, **settings)
+    assert [episode.question_id for episode in episodes] == ["norway", "mars", "mars", "mars", "mars"]
+    # All others came and went in the second slot while the first waited for its search.
+    assert [row for row, _, _ in written] == [0, 1, 2, 3, 4, 0]
+    assert written[4][2] - written[0][2] < 0.2 <= written[5][2] - written[0][2]
+
+
+def test_searches_run_in_other_threads_and_those_that_wait_are_one_batch() -> None:
+    retriever = Slow(0.05)
+    both(make_env(8, retriever), *[0] * 8)
+    assert threading.current_thread().name in retriever.threads and len(retriever.threads) > 1
+    apart = retriever.calls[:-1]  # the last call is that of the episodes played in turns
+    assert sum(map(len, apart)) == 8
+    assert len(apart) == 5  # four threads take one query each, and the others wait together
+
+
+def test_what_searches_spend_is_counted_where_it_was_spent() -> None:
+    apart, in_turns = both(make_env(2, Slow(calls_cost=True)), 1, 0)
+    assert [episode.transcript.spending["paid"].calls for episode in apart] == [2, 1]
+    assert apart == in_turns
+
+
+def test_an_error_of_the_retriever_reaches_the_caller_and_leaves_no_segment_behind() -> None:
+    class Wrong(Slow):
+        def search(self, queries: Sequence[str], top_k: int) -> Any:
+            raise KeyError("a defect")
+
+    closed = []
+
+    class Session(ScriptedSession):
+        def close(self) -> None:
+            super().close()
+            closed.append(self)
+
+    class Engine(ScriptedEngine):
+        def open(self, prompts: Any, *, seeds: Any, max_tokens: int) -> Session:
+            return Session([self._script(prompt) for prompt in prompts], prompts, max_tokens)
+
+    with pytest.raises(KeyError, match="a defect"):
+        collect_async(
+            Engine(SCRIPTS),
+            make_env(4, Wrong()),
+            [Task(0, group, seed=0) for group in range(4)],
+            sampling=SamplingParams(max_tokens=200),
+            max_tokens=2000,
+            chat=False,
+        )
+    assert len(closed) == 1 and not closed[0]._begun
+
+
+def test_what_cannot_be_played_is_said() -> None:
+    assert both(make_env())[0] == []
+    with pytest.raises(ConfigError, match="raise the budget"):
+        both(make_env(), 0, max_tokens=20)
+
+
+def test_play_lets_an_engine_that_can_play_apart_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    retriever = Slow()
+    settings: dict[str, Any] = {"sampling": SamplingParams(max_tokens=200), "max_tokens": 2000, "chat": False}
+    tasks = [Task(0, 0, seed=0), Task(1, 1, seed=0)]
+    able, unable = ScriptedEngine(SCRIPTS), ScriptedEngine(SCRIPTS)
+    abilities = able.capabilities - {"asynchronous"}
+    apart = play(able, make_env(2, retriever), tasks, **settings)
+    assert threading.current_thread().name not in retriever.threads
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedEngine, "capabilities", abilities)
+        assert play(unable, make_env(2, retriever), tasks, **settings) == apart
+    assert threading.current_thread().name in retriever.threads
