@@ -27,7 +27,8 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from safetensors.torch import load_file, save_file
 
 from search_agents.engines.pretrained import load_pretrained
-from search_agents.learning.losses import clipped_policy_loss
+from search_agents.learning.advantages import KLEstimator
+from search_agents.learning.losses import Objective, kl_loss, policy_loss
 from search_agents.learning.rl_module import (
     ACTION_MASK,
     ENTROPIES,
@@ -39,7 +40,15 @@ from search_agents.learning.rl_module import (
     unpack,
 )
 
-__all__ = ["LENGTHS", "MINIBATCH", "NUM_TOKENS", "ReinforcePPTorchLearner", "micro_batches"]
+__all__ = [
+    "LENGTHS",
+    "MINIBATCH",
+    "NUM_TOKENS",
+    "REFERENCE_LOGPROBS",
+    "WEIGHT",
+    "ReinforcePPTorchLearner",
+    "micro_batches",
+]
 
 LENGTHS = "lengths"
 """Column with the number of tokens of each row, padding left out."""
@@ -47,14 +56,18 @@ MINIBATCH = "minibatch"
 """Column with the number of the minibatch that each row belongs to."""
 NUM_TOKENS = "num_tokens"
 """Column with the number of sampled tokens of each row's minibatch, over all learners."""
+WEIGHT = "weight"
+"""Column with the weight of each row's tokens relative to the mean over all tokens."""
+REFERENCE_LOGPROBS = "reference_logprobs"
+"""Column with the log-probs of the sampled tokens under the reference, where the loss has need of them."""
 
 ADAM_BETAS = (0.9, 0.95)
 _OPTIMIZER_FILE = "optimizer.safetensors"
-_PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES)
+_PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES, REFERENCE_LOGPROBS)
 
 
 class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is untyped
-    """Trains an `LLMModule` by the clipped ratio loss.
+    """Trains an `LLMModule` by a loss of `search_agents.learning.losses`.
 
     To try another loss, override `compute_loss_for_module`. Its result must be a sum over tokens divided by the
     column `NUM_TOKENS`.
@@ -89,23 +102,40 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             A scalar.
         """
         predicted = batch[ACTION_MASK][:, 1:]
-        num_tokens = batch[NUM_TOKENS][0]
-        part = clipped_policy_loss(
+        num_tokens, counts = batch[NUM_TOKENS][0], predicted.sum(dim=1)
+        weights = batch[WEIGHT].repeat_interleave(counts)
+        part = policy_loss(
             fwd_out[LOGPROBS],
             batch[Columns.ACTION_LOGP][:, 1:][predicted],
             batch[Columns.ADVANTAGES][:, 1:][predicted],
             clip=config.clip,
+            clip_high=config.clip_high,
+            objective=Objective(config.objective),
+            counts=counts,
+            weights=weights,
             num_tokens=num_tokens,
         )
-        entropy = fwd_out[ENTROPIES].sum() / num_tokens
-        self._log_parts(module_id, {**part._asdict(), "entropy": entropy})
-        return part.loss
+        parts = {**part._asdict(), "entropy": fwd_out[ENTROPIES].sum() / num_tokens}
+        if config.kl_coef > 0 and config.kl_in == "loss":
+            penalty = kl_loss(
+                fwd_out[LOGPROBS],
+                batch[REFERENCE_LOGPROBS][:, 1:][predicted],
+                estimator=KLEstimator(config.kl_estimator),
+                weights=weights,
+                num_tokens=num_tokens,
+            )
+            parts["loss"] = part.loss + config.kl_coef * penalty
+        self._log_parts(module_id, parts)
+        return parts["loss"]
 
-    def reference_logprobs(self, batch: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-        """Log-probs of the sampled tokens of each row under the frozen reference.
+    def compute_logprobs(
+        self, batch: Mapping[str, npt.NDArray[Any]], *, reference: bool
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probs of the sampled tokens of each row under the present policy or the frozen reference.
 
         Args:
             batch: Columns of the rows, as for an update.
+            reference: Whether under the reference.
 
         Returns:
             One array [sampled tokens of the row] for each row.
@@ -116,7 +146,9 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         for rows in micro_batches(columns[LENGTHS], self.config.micro_batch_tokens):
             micro = _select(columns, rows)
             counts = micro[ACTION_MASK][:, 1:].sum(dim=1).tolist()
-            found.update(zip(rows.tolist(), module.reference_logprobs(micro).cpu().split(counts), strict=True))
+            found.update(
+                zip(rows.tolist(), module.compute_logprobs(micro, reference=reference).cpu().split(counts), strict=True)
+            )
         return [found[row].numpy() for row in range(len(columns[LENGTHS]))]
 
     def save_pretrained(self, folder: str) -> None:

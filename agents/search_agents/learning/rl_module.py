@@ -84,10 +84,10 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         return self._evaluate(self.model, batch)
 
     @torch.no_grad()
-    def reference_logprobs(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Log-probs of the sampled tokens under the frozen reference, as `LOGPROBS` of the training forward."""
-        device = batch[INPUT_IDS].device
-        return self._evaluate(self._reference.to(device), batch)[LOGPROBS]
+    def compute_logprobs(self, batch: Mapping[str, torch.Tensor], *, reference: bool) -> torch.Tensor:
+        """Log-probs of the sampled tokens, as `LOGPROBS` of the training forward, now or under the reference."""
+        model = self._reference.to(batch[INPUT_IDS].device) if reference else self.model
+        return self._evaluate(model, batch)[LOGPROBS]
 
     def _evaluate(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         input_ids, predicted = batch[INPUT_IDS], batch[ACTION_MASK][:, 1:]

@@ -206,11 +206,11 @@ def test_the_reference_is_frozen_and_no_part_of_the_policy(
 ) -> None:
     model, batch = make_model(), make_batch()
     module = wrap(model, reference=True)
-    before = module.reference_logprobs(batch)
+    before = module.compute_logprobs(batch, reference=True)
     torch.testing.assert_close(before, expected(model, batch)[0].detach(), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         model.lm_head.weight += torch.randn(model.lm_head.weight.shape)
-    assert torch.equal(module.reference_logprobs(batch), before) and not before.requires_grad
+    assert torch.equal(module.compute_logprobs(batch, reference=True), before) and not before.requires_grad
     assert len(list(module.parameters())) == len(list(model.parameters()))
     assert wrap(model, reference=True, inference_only=True)._reference is None
 
