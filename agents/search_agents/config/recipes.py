@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """What is shipped for a verb (``train``, ``sample``, ``sft``, ``eval``), as ``algorithms`` or ``retrieval``, by name."""
+    """What is shipped by name: recipes of ``train``, ``sample``, ``sft``, ``eval``, ``algorithms``, ``retrieval``."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 

@@ -44,7 +44,7 @@ def episode_weights(counts: Sequence[int], aggregation: Aggregation, *, max_toke
         N w, [rows], if the loss is the sum of w times the loss of each token; exactly 1 for the token mean.
     """
     sampled = np.asarray(counts, dtype=np.float64)
-    total, episodes = sampled.sum(), max(1, np.count_nonzero(sampled))
+    total, episodes = float(sampled.sum()), max(1, int((sampled > 0).sum()))
     if aggregation is Aggregation.TOKEN:
         weights = np.ones_like(sampled)
     elif aggregation is Aggregation.SEQUENCE:

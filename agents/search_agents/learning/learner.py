@@ -115,7 +115,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             weights=weights,
             num_tokens=num_tokens,
         )
-        parts = {**part._asdict(), "entropy": fwd_out[ENTROPIES].sum() / num_tokens}
+        parts: dict[str, torch.Tensor] = {**part._asdict(), "entropy": fwd_out[ENTROPIES].sum() / num_tokens}
         if config.kl_coef > 0 and config.kl_in == "loss":
             penalty = kl_loss(
                 fwd_out[LOGPROBS],

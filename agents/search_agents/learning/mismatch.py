@@ -54,7 +54,7 @@ def importance_weights(
     if mismatch is Mismatch.IGNORED:
         return np.ones(len(logprobs))
     difference = logprobs.astype(np.float64) - sampled.astype(np.float64)
-    weights = np.exp(difference.clip(-_LOG_LIMIT, _LOG_LIMIT))
+    weights: npt.NDArray[np.float64] = np.exp(difference.clip(-_LOG_LIMIT, _LOG_LIMIT))
     if mismatch is Mismatch.TRUNCATED:
         return np.minimum(weights, cap)
     return np.where((weights >= 1 / cap) & (weights <= cap), weights, 0.0)
