@@ -33,6 +33,7 @@ __all__ = [
     "HeldOutSection",
     "KeepSection",
     "LearnerSection",
+    "LoRASection",
     "ModelSection",
     "OptimizerSection",
     "QuestionSet",
@@ -151,6 +152,15 @@ class RolloutSection(Section):
         return self
 
 
+class LoRASection(Section):
+    """Low-rank adapters in every linear layer but the output."""
+
+    rank: PositiveInt = 32
+    """Rank of an adapter."""
+    alpha: PositiveFloat = 32.0
+    """What an adapter adds is scaled by alpha / rank."""
+
+
 class OptimizerSection(Section):
     """The optimizer step, whatever the loss."""
 
@@ -159,9 +169,15 @@ class OptimizerSection(Section):
     minibatch_size: PositiveInt = 32
     """Episodes for one optimizer step."""
     micro_batch_tokens: PositiveInt = 4096
-    """Most tokens of one forward pass, padding included; bounds the memory."""
+    """Most tokens of one forward pass, padding included if there is any; bounds the memory."""
     autocast: bool = False
     """Compute in bfloat16 while the weights keep their number format."""
+    packing: bool = True
+    """Compute no padding: rows lie one behind the other. Models of a few million parameters are faster without."""
+    gradient_checkpointing: bool = False
+    """Compute every layer again in the backward pass: less memory, a third more time."""
+    lora: LoRASection | None = None
+    """Train low-rank adapters, which need far less memory for the optimizer; null trains all weights."""
     grad_clip: PositiveFloat = 1.0
     """Largest global norm of the gradient."""
     num_learners: NonNegativeInt = 0

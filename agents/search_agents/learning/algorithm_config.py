@@ -65,6 +65,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.model_path: str | None = None
         self.dtype = "auto"
         self.autocast = True
+        self.packing = True
+        self.gradient_checkpointing = False
+        self.lora: dict[str, Any] | None = None
         self.advantage = Advantage.REINFORCE_PP.value
         self.prompts_per_batch = 32
         self.group_size = 4
@@ -94,6 +97,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         model: str | Path | Mapping[str, Any] = NotProvided,
         dtype: str = NotProvided,
         autocast: bool = NotProvided,
+        packing: bool = NotProvided,
+        gradient_checkpointing: bool = NotProvided,
+        lora: Mapping[str, Any] | None = NotProvided,
         advantage: str = NotProvided,
         prompts_per_batch: int = NotProvided,
         group_size: int = NotProvided,
@@ -125,11 +131,15 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 it passes through here; it has no effect.)
             dtype: Number format of weights and optimizer: ``auto`` (as saved), ``float32``, ``bfloat16``.
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
+            packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
+            gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
+                less memory, a third more time.
+            lora: Trains adapters of this ``rank`` and ``alpha`` instead of all weights; None trains all.
             advantage: ``reinforce++``, ``reinforce++-baseline``, ``grpo``, ``dr-grpo`` or ``rloo``; see
                 `search_agents.learning.advantages`.
             prompts_per_batch: Questions in a step.
             group_size: Episodes for each question.
-            micro_batch_tokens: The most tokens of one forward pass of a learner, padding included.
+            micro_batch_tokens: The most tokens of one forward pass of a learner, padding included if there is any.
             kl_coef: Weight of the token-level KL to the initial model; 0 keeps no reference model.
             kl_in: Where that KL counts: in the ``reward``, or in the ``loss``.
             kl_estimator: ``k1``, ``k2`` or ``k3``; see `KLEstimator`.
@@ -163,6 +173,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         given = {
             "dtype": dtype,
             "autocast": autocast,
+            "packing": packing,
+            "gradient_checkpointing": gradient_checkpointing,
+            "lora": lora,
             "advantage": advantage,
             "prompts_per_batch": prompts_per_batch,
             "group_size": group_size,
@@ -253,6 +266,10 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "autocast": self.autocast,
             "temperature": self.temperature,
             "reference": self.kl_coef > 0,
+            "packing": self.packing,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "lora": self.lora,
+            "seed": self.seed or 0,
         }
         return RLModuleSpec(module_class=LLMModule, model_config=settings)
 

@@ -1,7 +1,7 @@
 """The learner: exact minibatches, micro-batches by token budget, one optimizer step each.
 
 RLlib's own learner takes one backward pass a step and may train some rows twice. Here
-a minibatch is cut into micro-batches of similar lengths whose gradients add up, and
+a minibatch is cut into packed micro-batches whose gradients add up, and
 every loss is divided by the number of sampled tokens of the whole minibatch, over all
 learners. How the minibatch was cut therefore changes nothing but rounding.
 
@@ -12,6 +12,7 @@ run without synchronisation. A step whose gradient is not finite is skipped by a
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,7 +36,6 @@ from search_agents.learning.rl_module import (
     INPUT_IDS,
     LOGPROBS,
     PackedTensor,
-    named_tensors,
     pack,
     unpack,
 )
@@ -143,7 +143,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = _tensors(batch, self._device)
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         found: dict[int, torch.Tensor] = {}
-        for rows in micro_batches(columns[LENGTHS], self.config.micro_batch_tokens):
+        for rows in self._micro_batches(columns):
             micro = _select(columns, rows)
             counts = micro[ACTION_MASK][:, 1:].sum(dim=1).tolist()
             found.update(
@@ -152,14 +152,20 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         return [found[row].numpy() for row in range(len(columns[LENGTHS]))]
 
     def save_pretrained(self, folder: str) -> None:
-        """Write model and tokenizer as Transformers reads them."""
+        """Write model and tokenizer as Transformers reads them, adapters merged into the weights."""
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        module.model.save_pretrained(folder)
-        module.tokenizer.save_pretrained(folder)
+        if not module.model_config["lora"]:
+            module.save_pretrained(folder)
+            return
+        with tempfile.TemporaryDirectory() as adapters:
+            module.save_pretrained(adapters)
+            merged, tokenizer = load_pretrained(adapters, dtype=module.model_config["dtype"])
+        merged.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
     def save_to_folder(self, folder: str) -> None:
-        """Write model, tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
-        self.save_pretrained(folder)
+        """Write model (or adapters), tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
+        self.module[DEFAULT_MODULE_ID].unwrapped().save_pretrained(folder)
         moments = {
             f"{name}.{key}": value.contiguous()
             for name, optimizer, param in self._trained()
@@ -177,9 +183,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         Raises:
             ModelError: If the folder holds no model, or another one.
         """
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        saved, _ = load_pretrained(folder)
-        module.set_state({name: pack(tensor) for name, tensor in named_tensors(saved)})
+        self.module[DEFAULT_MODULE_ID].unwrapped().load_pretrained(folder)
         moments = load_file(f"{folder}/{_OPTIMIZER_FILE}", device=str(self._device))
         for name, optimizer, param in self._trained():
             keys = [key for key in moments if key.rpartition(".")[0] == name]
@@ -215,7 +219,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         self, batch: Mapping[str, SampleBatch], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
         columns = batch[DEFAULT_MODULE_ID]
-        parts = micro_batches(columns[LENGTHS], self.config.micro_batch_tokens)
+        parts = self._micro_batches(columns)
         total = torch.zeros((), device=self._device)
         for number, rows in enumerate(parts, start=1):
             micro = {DEFAULT_MODULE_ID: _select(columns, rows)}
@@ -227,6 +231,9 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             total += loss.detach()
         self.apply_gradients({ref: param.grad for ref, param in self._params.items()})
         return {}, {DEFAULT_MODULE_ID: total}, {}
+
+    def _micro_batches(self, columns: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        return micro_batches(columns[LENGTHS], self.config.micro_batch_tokens, padded=not self.config.packing)
 
     def apply_gradients(self, gradients_dict: Mapping[Any, torch.Tensor | None]) -> None:
         """Clip the gradient and take the step, or skip it if its norm is not finite."""
@@ -266,21 +273,25 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             group["lr"] = float(lr)
 
 
-def micro_batches(lengths: torch.Tensor, max_tokens: int) -> list[torch.Tensor]:
+def micro_batches(lengths: torch.Tensor, max_tokens: int, *, padded: bool = False) -> list[torch.Tensor]:
     """Cut rows into micro-batches of similar lengths.
 
     Args:
         lengths: Tokens of each row, [rows].
-        max_tokens: The most tokens of a micro-batch, padding included; a longer row is one by itself.
+        max_tokens: The most tokens of a micro-batch; a longer row is one by itself.
+        padded: Whether padding to the longest row counts.
 
     Returns:
         Indices of rows, one tensor a micro-batch.
     """
     order = torch.argsort(lengths, stable=True)
     parts: list[list[int]] = []
+    tokens = 0
     for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        if not parts or (len(parts[-1]) + 1) * length > max_tokens:
+        tokens = (len(parts[-1]) + 1) * length if padded and parts else tokens + length
+        if not parts or tokens > max_tokens:
             parts.append([])
+            tokens = length
         parts[-1].append(row)
     return [torch.tensor(part, device=lengths.device) for part in parts]
 
