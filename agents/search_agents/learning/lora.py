@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from search_env.errors import MissingDependencyError
+from search_env.errors import MissingDependencyError, ModelError
 
 __all__ = ["add_lora", "load_adapter", "without_adapter"]
 
@@ -42,6 +43,8 @@ def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(config)
+    if (folder := Path(model.name_or_path)).is_dir():  # what is stored with the adapters must hold from any folder
+        config.base_model_name_or_path = str(folder.resolve())
 
 
 def load_adapter(model: Any, folder: str) -> None:
@@ -52,13 +55,15 @@ def load_adapter(model: Any, folder: str) -> None:
         folder: As the model's own `save_pretrained` writes it.
 
     Raises:
-        KeyError: If they are those of another model.
+        ModelError: If they are those of another model.
     """
     own = {name.replace(".default.", "."): param for name, param in model.named_parameters() if param.requires_grad}
-    stored = load_file(f"{folder}/{_ADAPTER_FILE}")
+    stored = {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(f"{folder}/{_ADAPTER_FILE}").items()}
+    if {name: param.shape for name, param in own.items()} != {name: each.shape for name, each in stored.items()}:
+        raise ModelError(f"the adapters in {folder} are those of another model, or of another learner.lora.rank.")
     with torch.no_grad():
         for name, param in own.items():
-            param.copy_(stored[_PREFIX + name])
+            param.copy_(stored[name])
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from search_agents.learning import ReinforcePP
 from search_agents.learning.build import evaluation_engine
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 
-from search_env.errors import MissingDependencyError
+from search_env.errors import MissingDependencyError, ModelError
 
 Build = Callable[..., ReinforcePP]
 IDS = torch.arange(3, 40)[None]
@@ -94,7 +94,10 @@ def test_a_saved_model_and_a_checkpoint_load_as_plain_models(build: Build, tmp_p
         assert not [name for name, _ in model.named_parameters() if "lora" in name]
         torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logits(evaluation_engine(algo).model), expected)
-    assert json.loads((checkpoint / "adapter_config.json").read_text())["r"] == 4
+    described = json.loads((checkpoint / "adapter_config.json").read_text())
+    assert described["r"] == 4 and Path(described["base_model_name_or_path"]).is_absolute()
+    with pytest.raises(ModelError, match=r"of another learner\.lora\.rank"):
+        load_checkpoint(build(lora={"rank": 2, "alpha": 8.0}), checkpoint)
 
 
 def test_weights_that_are_sent_to_a_runner_are_the_adapters(build: Build) -> None:
