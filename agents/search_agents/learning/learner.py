@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from search_agents.engines.pretrained import load_pretrained
 from search_agents.learning.advantages import KLEstimator
 from search_agents.learning.losses import Objective, kl_loss, policy_loss
+from search_agents.learning.mismatch import Mismatch
 from search_agents.learning.rl_module import (
     ACTION_MASK,
     ENTROPIES,
@@ -126,6 +127,9 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             )
             parts["loss"] = part.loss + config.kl_coef * penalty
         self._log_parts(module_id, parts)
+        if self._weights_are_old and config.mismatch == Mismatch.IGNORED:  # so only the engine differs
+            apart = (batch[Columns.ACTION_LOGP][:, 1:][predicted] - fwd_out[LOGPROBS].detach()).sum() / num_tokens
+            self.metrics.log_value((module_id, "mismatch_kl"), apart.item(), reduce="sum")
         return parts["loss"]
 
     def compute_logprobs(
@@ -211,7 +215,8 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = _tensors(training_data.batch.policy_batches[DEFAULT_MODULE_ID], self._device)
         minibatches = [torch.nonzero(columns[MINIBATCH] == number)[:, 0] for number in columns[MINIBATCH].unique()]
         self._steps_of_update = num_epochs * len(minibatches)
-        for rows in minibatches * num_epochs:
+        for number, rows in enumerate(minibatches * num_epochs):
+            self._weights_are_old = number == 0
             batch = SampleBatch({name: column[rows] for name, column in columns.items()})
             yield MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=len(rows))
 

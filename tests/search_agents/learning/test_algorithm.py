@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_what_the_engine_sampled_is_what_the_learner_evaluates(build: Build) -> 
     algo = build(lr=0.0, minibatch_size=12, temperature=0.8)
     learners = algo.train()["learners"][DEFAULT_MODULE_ID]
     assert abs(learners["kl"]) < 1e-6 and learners["clip_fraction"] == 0.0
+    assert abs(learners["mismatch_kl"]) < 1e-5
+
+
+def test_engine_and_learner_are_compared_in_every_step(build: Build) -> None:
+    algo = build(minibatch_size=4, lr=1e-2)
+    for _ in range(2):
+        learners = algo.train()["learners"][DEFAULT_MODULE_ID]
+        assert abs(learners["mismatch_kl"]) < 1e-5 < learners["kl"], "later minibatches are not those of the engine"
+    model = algo.env_runner.engine.model
+    algo.env_runner.engine.model = copy.deepcopy(model)
+    with torch.no_grad():
+        algo.env_runner.engine.model.lm_head.weight += 0.05 * torch.randn_like(model.lm_head.weight)
+    assert algo.train()["learners"][DEFAULT_MODULE_ID]["mismatch_kl"] > 1e-3, "an engine with weights of its own"
 
 
 def test_runner_and_learner_share_one_module(build: Build) -> None:
