@@ -231,7 +231,7 @@ def _trl(model: str, bfloat16: bool, lean: bool) -> Prepare:
         loss_type="dapo",
         per_device_train_batch_size=2,
         num_generations=2,
-        gradient_checkpointing=lean,
+        gradient_checkpointing=False,
         report_to=[],
         save_strategy="no",
         model_init_kwargs={"dtype": torch.float32},
@@ -244,6 +244,8 @@ def _trl(model: str, bfloat16: bool, lean: bool) -> Prepare:
     )
     net = trainer.model
     net.train()
+    if lean:  # which the trainer itself does as late as in train()
+        net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     trainer.current_gradient_accumulation_steps = 1
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-9, fused=True)
 
