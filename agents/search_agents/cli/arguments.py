@@ -119,7 +119,12 @@ def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:
         short: Dotted key and help of each short flag.
     """
     parser.add_argument(
-        "--config", nargs="+", default=[], metavar="FILE", help="recipe: YAML files or shipped names, the last wins"
+        "--config",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="recipe: YAML files or shipped names, the last wins; may be repeated",
     )
     for flag, (key, text) in short.items():
         parser.add_argument(flag, dest=key, metavar=flag[2:].upper(), help=f"{text} (--{key.replace('_', '-')})")

@@ -13,6 +13,8 @@ from search_env.errors import ConfigError, unknown_name
 
 __all__ = ["parser", "run"]
 
+_VERBS = ("train", "algorithms", "sample", "sft", "eval")
+
 
 def parser(verb: str, purpose: str) -> Parser:
     """The arguments of the verb."""
@@ -88,7 +90,7 @@ def _retrievers() -> Iterable[str]:
 
 
 def _recipes() -> Iterable[str]:
-    return [f"{verb}/{name}" for verb in ("train", "sample", "sft", "eval") for name in recipes(verb)]
+    return [f"{verb}/{name}" for verb in _VERBS for name in recipes(verb)]
 
 
 _KINDS: dict[str, Callable[[], Iterable[str]]] = {

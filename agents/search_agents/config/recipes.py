@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """The shipped recipes of a verb (``train``, ``sample``, ``sft``, ``eval``), or specs (``retrieval``), by name."""
+    """What is shipped by name: recipes of ``train``, ``sample``, ``sft``, ``eval``, ``algorithms``, ``retrieval``."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 
@@ -40,7 +40,8 @@ def find_recipe(given: str, verb: str) -> Path:
     """The file that ``--config`` means: an existing path, or the name of a shipped recipe.
 
     Args:
-        given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``.
+        given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``. For ``train`` also
+            an algorithm, which is laid over a recipe: ``algorithms/grpo``.
         verb: ``train``, ``sample``, ``sft`` or ``eval``, or ``retrieval`` for the spec of a retriever.
 
     Raises:
@@ -48,6 +49,8 @@ def find_recipe(given: str, verb: str) -> Path:
     """
     if Path(given).is_file():
         return Path(given)
+    if verb == "train" and Path(given).parent.name == "algorithms":
+        verb = "algorithms"
     known = recipes(verb)
     name = Path(given).name.removesuffix(".yaml")
     # A path with another folder in it names a file of the user's, not a recipe of ours.

@@ -35,6 +35,7 @@ __all__ = [
     "JudgeSection",
     "KeepSection",
     "LearnerSection",
+    "LoRASection",
     "ModelSection",
     "OptimizerSection",
     "QuestionSet",
@@ -174,6 +175,15 @@ class RolloutSection(Section):
         return self
 
 
+class LoRASection(Section):
+    """Low-rank adapters in every linear layer but the output."""
+
+    rank: PositiveInt = 32
+    """Rank of an adapter."""
+    alpha: PositiveFloat = 32.0
+    """What an adapter adds is scaled by alpha / rank."""
+
+
 class OptimizerSection(Section):
     """The optimizer step, whatever the loss."""
 
@@ -182,9 +192,15 @@ class OptimizerSection(Section):
     minibatch_size: PositiveInt = 32
     """Episodes for one optimizer step."""
     micro_batch_tokens: PositiveInt = 4096
-    """Most tokens of one forward pass, padding included; bounds the memory."""
+    """Most tokens of one forward pass, padding included if there is any; bounds the memory."""
     autocast: bool = False
     """Compute in bfloat16 while the weights keep their number format."""
+    packing: bool = True
+    """Compute no padding: rows lie one behind the other. Models of a few million parameters are faster without."""
+    gradient_checkpointing: bool = False
+    """Compute every layer again in the backward pass: less memory, a third more time."""
+    lora: LoRASection | None = None
+    """Train low-rank adapters, which need far less memory for the optimizer; null trains all weights."""
     grad_clip: PositiveFloat = 1.0
     """Largest global norm of the gradient."""
     num_learners: NonNegativeInt = 0
@@ -192,23 +208,45 @@ class OptimizerSection(Section):
 
 
 class LearnerSection(OptimizerSection):
-    """Reinforce++: the batch, the step and the loss."""
+    """The algorithm: the batch, the step and the loss; `configs/algorithms` holds the usual ones."""
 
-    advantage: Literal["reinforce++", "reinforce++-baseline"] = "reinforce++-baseline"
-    """Advantage estimator; the baseline variant subtracts the mean return of the group first."""
+    advantage: Literal["reinforce++", "reinforce++-baseline", "grpo", "dr-grpo", "rloo"] = "reinforce++-baseline"
+    """Advantage estimator; all but reinforce++ compare an episode with those of its group."""
+    objective: Literal["ppo", "gspo", "cispo"] = "ppo"
+    """Clipped ratio of each token, of the whole episode, or REINFORCE weighted by the truncated ratio."""
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    """What the loss averages: all tokens, episodes of averaged tokens, or the sum of tokens over a constant."""
     prompts_per_batch: PositiveInt = 32
     """Questions in one training step."""
     group_size: PositiveInt = 4
     """Episodes for each question."""
     kl_coef: NonNegativeFloat = 0.0
-    """Weight of the token-level KL to the untrained model inside the reward; 0 keeps no reference model."""
+    """Weight of the token-level KL to the untrained model; 0 keeps no reference model."""
+    kl_in: Literal["reward", "loss"] = "reward"
+    """Where that KL counts."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k1"
+    """Estimator of that KL; in the loss, k2 or k3."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Clip range of the importance ratio."""
+    """Clip range of the importance ratio, above 1 unless clip_high says otherwise."""
+    clip_high: PositiveFloat | None = None
+    """Clip range above 1; null takes that of clip."""
+    mismatch: Literal["ignored", "truncated", "masked"] = "ignored"
+    """Correction of what engine and learner compute differently, by importance weights; costs a forward pass."""
+    mismatch_cap: Annotated[float, Field(gt=1)] = 2.0
+    """Largest weight of that correction."""
+    dynamic_sampling: NonNegativeInt = 0
+    """Times that other questions are asked for groups whose episodes all earned the same; 0 trains on those too."""
+    mask_overlong: bool = False
+    """Leave truncated episodes out of the loss."""
 
     @model_validator(mode="after")
     def _groups_allow_a_baseline(self) -> LearnerSection:
-        if self.advantage == "reinforce++-baseline" and self.group_size < 2:
-            raise ValueError("advantage reinforce++-baseline needs group_size >= 2: a group of one has no baseline")
+        if self.advantage != "reinforce++" and self.group_size < 2:
+            raise ValueError(f"advantage {self.advantage} needs group_size >= 2: a group of one has no baseline")
+        if self.dynamic_sampling and self.group_size < 2:
+            raise ValueError("dynamic_sampling needs group_size >= 2: a group of one never has a signal")
+        if self.kl_coef > 0 and self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise ValueError("kl_in loss needs kl_estimator k2 or k3: the gradient of k1 is 0 on average")
         if self.minibatch_size > self.prompts_per_batch * self.group_size:
             raise ValueError(
                 f"minibatch_size ({self.minibatch_size}) is more than the batch holds: "

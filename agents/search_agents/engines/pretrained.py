@@ -5,6 +5,7 @@ Weights are read from safetensors only and no code of a model repository is run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from search_env.errors import ModelError, unknown_name
+from search_env.errors import MissingDependencyError, ModelError, unknown_name
 
 __all__ = ["eos_ids", "load_pretrained", "load_tokenizer"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
+_ADAPTER = "adapter_config.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -26,7 +28,8 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
     """Load a model and its tokenizer.
 
     Args:
-        name_or_path: A folder as `save_pretrained` writes it, or a hub id.
+        name_or_path: A folder as `save_pretrained` writes it, or a hub id. Of a folder with a LoRA adapter, the model
+            that it was trained on, with the adapter merged into its weights (by peft, which must be installed).
         dtype: Of the weights: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
         device: Where the weights go, for example ``cpu`` or ``cuda``.
 
@@ -34,6 +37,7 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
         The model, in evaluation mode, and the tokenizer.
 
     Raises:
+        MissingDependencyError: If the folder holds an adapter and peft is not installed.
         ModelError: If there is no such folder, a file is missing from it, or the id cannot be loaded.
     """
     if dtype not in _DTYPES:
@@ -41,10 +45,11 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
     name = _resolve(name_or_path)
     with _one_message(name):
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        base = _base_of(name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
+            base, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
         )
-    return model.to(device).eval(), tokenizer
+    return (_merged(model, name) if base != name else model).to(device).eval(), tokenizer
 
 
 def load_tokenizer(name_or_path: str | Path) -> tuple[str, Any, Any]:
@@ -96,6 +101,24 @@ def _one_message(name: str) -> Iterator[None]:
         ) from error
 
 
+def _base_of(folder: str) -> str:
+    """The model that an adapter belongs to; anything but the folder of an adapter stands for itself."""
+    file = Path(folder) / _ADAPTER
+    if not file.is_file():
+        return folder
+    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
+def _merged(model: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{adapter} holds a LoRA adapter, which needs peft. Type: pip install 'search-env[lora]'."
+        ) from error
+    return PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
+
+
 def _is_path(name_or_path: str | Path) -> bool:
     text = str(name_or_path)
     looks_like_one = text.startswith(("/", ".", "~")) or text.count("/") > 1
@@ -108,8 +131,9 @@ def _check_folder(folder: Path) -> None:
             f"there is no model folder {str(folder)!r}. Give one that exists, or a hub id such as 'org/name'."
         )
     present = sorted(file.name for file in folder.iterdir())
+    adapter = _ADAPTER in present  # which names the model that it belongs to
     needed = {
-        "config.json": "config.json" in present,
+        "config.json": adapter or "config.json" in present,
         "weights (*.safetensors)": any(name.endswith(".safetensors") for name in present),
         "a tokenizer (tokenizer.json)": any(name in present for name in _TOKENIZER_FILES),
     }

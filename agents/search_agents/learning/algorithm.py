@@ -2,7 +2,8 @@
 
 One training step samples a group of episodes for each of some questions, computes
 advantages over the whole batch, takes the optimizer steps through RLlib's
-`LearnerGroup`, and lets the schedule see how the episodes went. Everything that is
+`LearnerGroup`, and lets the schedule see how the episodes went. GRPO, Dr. GRPO, RLOO,
+GSPO and CISPO are settings of it (see `ReinforcePPConfig.training`). Everything that is
 random follows from the seed and the number of the step, so a run that is restored from
 a checkpoint does what it would have done without the stop.
 
@@ -39,11 +40,11 @@ from ray.rllib.utils.metrics import (
     TIMERS,
 )
 
-from search_agents.learning.advantages import Advantage, compute_advantages
+from search_agents.learning.aggregation import Aggregation
 from search_agents.learning.algorithm_config import ReinforcePPConfig
 from search_agents.learning.env_runner import LocalEnvRunnerGroup, TextEnvRunner
-from search_agents.learning.episode_metrics import episode_metrics, reward_part_means
-from search_agents.learning.learner_group import Row
+from search_agents.learning.episode_metrics import episode_metrics, groups_with_signal, reward_part_means
+from search_agents.learning.preparation import prepare_rows
 from search_agents.learning.prompts import tasks_of_step
 from search_agents.learning.schedule import Schedule
 from search_agents.rollout import Episode, Task
@@ -119,7 +120,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         with self.metrics.log_time((TIMERS, "sync"), reduce="mean", window=1):
             weights = self._weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
-            self._episodes = self._sample(weights)
+            self._episodes = self._sample_batch(weights)
         valid = self._valid_episodes()
         self._count_env_steps(sum(len(episode.transcript.turns) for episode in self._episodes))
         with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
@@ -127,13 +128,14 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         self._steps_done += 1
         self._schedule.observe(self._log_episodes())
 
-    def _tasks(self) -> list[Task]:
+    def _tasks(self, number: int, *, attempt: int) -> list[Task]:
         return tasks_of_step(
             self._steps_done,
             num_questions=self._num_questions[self._schedule.stage.split],
-            prompts_per_batch=self.config.prompts_per_batch,
+            prompts_per_batch=number,
             group_size=self.config.group_size,
             seed=self._seed,
+            attempt=attempt,
         )
 
     def _weights(self) -> Any:
@@ -146,16 +148,26 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         weights = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
         return weights if self.env_runner is not None else ray.put(weights)
 
-    def _sample(self, weights: Any) -> list[Episode]:
-        """Play the step's episodes, each group on one runner."""
-        tasks, stage = self._tasks(), self._schedule.stage
-        most = self._schedule.max_steps
+    def _sample_batch(self, weights: Any) -> list[Episode]:
+        """Play the step's episodes; with dynamic sampling, others in the place of groups without signal (DAPO)."""
+        wanted = self.config.prompts_per_batch
+        episodes = self._sample(self._tasks(wanted, attempt=0), weights)
+        for attempt in range(1, self.config.dynamic_sampling + 1):
+            missing = wanted - len(groups_with_signal(episodes))
+            if missing > 0:
+                episodes += self._sample(self._tasks(missing, attempt=attempt), weights)
+        return episodes
+
+    def _sample(self, tasks: list[Task], weights: Any) -> list[Episode]:
+        """Play one episode for each task, each group on one runner."""
+        stage, most = self._schedule.stage, self._schedule.max_steps
         progress = None if most is None else (self._steps_done, most)
         asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": weights}
         if self.env_runner is not None:
             return self.env_runner.sample(tasks=tasks, **asked)  # type: ignore[no-any-return]
         runners = self.env_runner_group.num_remote_env_runners()
-        bounds = np.linspace(0, self.config.prompts_per_batch, runners + 1).astype(int) * self.config.group_size
+        groups = len(tasks) // self.config.group_size
+        bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
         parts = self.env_runner_group.foreach_env_runner("sample", kwargs=requests, local_env_runner=False)
         return [episode for part in parts for episode in part]
@@ -173,35 +185,26 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
 
     def _learn(self, episodes: Sequence[Episode]) -> None:
         """Compute advantages over the whole batch and take the optimizer steps."""
-        rows = [
-            Row(input_ids=episode.token_ids, action_mask=episode.action_mask, logprobs=episode.logprobs)
-            for episode in episodes
-        ]
-        log_ratios = self._log_ratios(rows) if self.config.kl_coef > 0 else None
-        advantages = compute_advantages(
-            [episode.reward for episode in episodes],
-            [row.action_mask for row in rows],
-            estimator=Advantage(self.config.advantage),
-            groups=[episode.group for episode in episodes],
-            log_ratios=log_ratios,
-            kl_coef=self.config.kl_coef,
-        )
+        if self.config.dynamic_sampling:
+            informative = groups_with_signal(episodes)
+            episodes = [episode for episode in episodes if episode.group in informative]
+        rows = prepare_rows(episodes, self.config, self.learner_group, self._log_learning)
+        if not rows:
+            self._log_learning("skipped_steps", 1.0)
+            return
         results = self.learner_group.update_on(
-            [row.with_advantages(values) for row, values in zip(rows, advantages, strict=True)],
+            rows,
             minibatch_size=self.config.minibatch_size,
             order=np.random.default_rng([self._seed, self._steps_done, 1]).permutation(len(rows)),
+            aggregation=Aggregation(self.config.aggregation),
+            max_tokens=self.config.max_episode_tokens,
             num_epochs=self.config.num_epochs,
             timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: self._env_steps},
         )
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
-    def _log_ratios(self, rows: Sequence[Row]) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-        """The ratios log pi_old - log pi_ref of every token, [T] each."""
-        reference = self.learner_group.reference_logprobs(rows)
-        ratios = [row.logprobs - logprobs for row, logprobs in zip(rows, reference, strict=True)]
-        sampled = np.concatenate([ratio[row.action_mask] for ratio, row in zip(ratios, rows, strict=True)])
-        self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, "reference_kl"), float(sampled.mean()), window=1)
-        return ratios
+    def _log_learning(self, name: str, value: float) -> None:
+        self.metrics.log_value((LEARNER_RESULTS, DEFAULT_MODULE_ID, name), value, window=1)
 
     def _count_env_steps(self, number: int) -> None:
         self._env_steps += number

@@ -15,10 +15,13 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.util.debug import log_once
 
-from search_agents.learning.advantages import Advantage
+from search_agents.learning.advantages import Advantage, KLEstimator
+from search_agents.learning.aggregation import Aggregation
 from search_agents.learning.env_runner import TextEnvRunner
 from search_agents.learning.learner import ReinforcePPTorchLearner
 from search_agents.learning.learner_group import EpisodeLearnerGroup
+from search_agents.learning.losses import Objective
+from search_agents.learning.mismatch import Mismatch
 from search_agents.learning.rl_module import LLMModule
 from search_agents.learning.schedule import Schedule
 from search_env.errors import ConfigError, unknown_name
@@ -27,7 +30,15 @@ from search_env.spaces import UnicodeText
 __all__ = ["ReinforcePPConfig"]
 
 _TEXT = UnicodeText(1_000_000)
-_ENGINES = ("transformers", "vllm")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "engine": ("transformers", "vllm"),
+    "advantage": tuple(Advantage),
+    "objective": tuple(Objective),
+    "aggregation": tuple(Aggregation),
+    "kl_in": ("reward", "loss"),
+    "kl_estimator": tuple(KLEstimator),
+    "mismatch": tuple(Mismatch),
+}
 
 
 class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untyped
@@ -57,12 +68,24 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.autocast = True
         self.engine = "transformers"
         self.kv_cache_gb = 2.0
+        self.packing = True
+        self.gradient_checkpointing = False
+        self.lora: dict[str, Any] | None = None
         self.advantage = Advantage.REINFORCE_PP.value
         self.prompts_per_batch = 32
         self.group_size = 4
         self.micro_batch_tokens = 2048
         self.kl_coef = 0.0
+        self.kl_in = "reward"
+        self.kl_estimator = KLEstimator.K1.value
+        self.objective = Objective.PPO.value
         self.clip = 0.2
+        self.clip_high: float | None = None
+        self.aggregation = Aggregation.TOKEN.value
+        self.mismatch = Mismatch.IGNORED.value
+        self.mismatch_cap = 2.0
+        self.dynamic_sampling = 0
+        self.mask_overlong = False
         self.temperature = 1.0
         self.max_segment_tokens = 256
         self.max_episode_tokens = 2048
@@ -79,12 +102,24 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         autocast: bool = NotProvided,
         engine: str = NotProvided,
         kv_cache_gb: float = NotProvided,
+        packing: bool = NotProvided,
+        gradient_checkpointing: bool = NotProvided,
+        lora: Mapping[str, Any] | None = NotProvided,
         advantage: str = NotProvided,
         prompts_per_batch: int = NotProvided,
         group_size: int = NotProvided,
         micro_batch_tokens: int = NotProvided,
         kl_coef: float = NotProvided,
+        kl_in: str = NotProvided,
+        kl_estimator: str = NotProvided,
+        objective: str = NotProvided,
         clip: float = NotProvided,
+        clip_high: float | None = NotProvided,
+        aggregation: str = NotProvided,
+        mismatch: str = NotProvided,
+        mismatch_cap: float = NotProvided,
+        dynamic_sampling: int = NotProvided,
+        mask_overlong: bool = NotProvided,
         temperature: float = NotProvided,
         max_segment_tokens: int = NotProvided,
         max_episode_tokens: int = NotProvided,
@@ -104,12 +139,27 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
             kv_cache_gb: Memory of vLLM's key-value cache in GiB.
-            advantage: ``reinforce++`` or ``reinforce++-baseline``.
+            packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
+            gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
+                less memory, a third more time.
+            lora: Trains adapters of this ``rank`` and ``alpha`` instead of all weights; None trains all.
+            advantage: ``reinforce++``, ``reinforce++-baseline``, ``grpo``, ``dr-grpo`` or ``rloo``; see
+                `search_agents.learning.advantages`.
             prompts_per_batch: Questions in a step.
             group_size: Episodes for each question.
-            micro_batch_tokens: The most tokens of one forward pass of a learner, padding included.
-            kl_coef: Weight of the token-level KL to the initial model inside the reward; 0 keeps no reference model.
-            clip: Range of the importance ratio around 1.
+            micro_batch_tokens: The most tokens of one forward pass of a learner, padding included if there is any.
+            kl_coef: Weight of the token-level KL to the initial model; 0 keeps no reference model.
+            kl_in: Where that KL counts: in the ``reward``, or in the ``loss``.
+            kl_estimator: ``k1``, ``k2`` or ``k3``; see `KLEstimator`.
+            objective: ``ppo``, ``gspo`` or ``cispo``; see `search_agents.learning.losses`.
+            clip: Range of the importance ratio below 1, and above it without `clip_high`.
+            clip_high: Range of the ratio above 1; None for that of `clip`.
+            aggregation: ``token``, ``sequence`` or ``constant``; see `search_agents.learning.aggregation`.
+            mismatch: ``ignored``, ``truncated`` or ``masked``; see `search_agents.learning.mismatch`.
+            mismatch_cap: Largest weight of a token there, above 1.
+            dynamic_sampling: How many times other questions are asked in the place of groups whose episodes all
+                earned the same, which are then not trained on; 0 trains on all groups.
+            mask_overlong: Whether truncated episodes are left out of the loss.
             temperature: Of the sampling; the learner's log-probs are taken at the same temperature.
             max_segment_tokens: The most tokens of a segment.
             max_episode_tokens: The most tokens of an episode: prompt, segments and observations.
@@ -133,12 +183,24 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "autocast": autocast,
             "engine": engine,
             "kv_cache_gb": kv_cache_gb,
+            "packing": packing,
+            "gradient_checkpointing": gradient_checkpointing,
+            "lora": lora,
             "advantage": advantage,
             "prompts_per_batch": prompts_per_batch,
             "group_size": group_size,
             "micro_batch_tokens": micro_batch_tokens,
             "kl_coef": kl_coef,
+            "kl_in": kl_in,
+            "kl_estimator": kl_estimator,
+            "objective": objective,
             "clip": clip,
+            "clip_high": clip_high,
+            "aggregation": aggregation,
+            "mismatch": mismatch,
+            "mismatch_cap": mismatch_cap,
+            "dynamic_sampling": dynamic_sampling,
+            "mask_overlong": mask_overlong,
             "temperature": temperature,
             "max_segment_tokens": max_segment_tokens,
             "max_episode_tokens": max_episode_tokens,
@@ -167,13 +229,17 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 "evaluation_interval is set, but RLlib's evaluation knows no questions and answers; "
                 "leave it out and call search_agents.evaluation between the calls of train()."
             )
-        if self.engine not in _ENGINES:
-            raise ConfigError(unknown_name("engine", str(self.engine), _ENGINES))
-        names = [estimator.value for estimator in Advantage]
-        if self.advantage not in names:
-            raise ConfigError(unknown_name("advantage", str(self.advantage), names))
-        if self.advantage == Advantage.REINFORCE_PP_BASELINE and self.group_size < 2:
-            raise ConfigError("advantage 'reinforce++-baseline' needs group_size >= 2: one episode has no baseline.")
+        for name, allowed in _CHOICES.items():
+            if self[name] not in allowed:
+                raise ConfigError(unknown_name(name, str(self[name]), allowed))
+        if Advantage(self.advantage).needs_groups and self.group_size < 2:
+            raise ConfigError(f"advantage {self.advantage!r} needs group_size >= 2: one episode has no baseline.")
+        if not isinstance(self.dynamic_sampling, int) or self.dynamic_sampling < 0:
+            raise ConfigError(f"dynamic_sampling is {self.dynamic_sampling!r}; give a whole number of at least 0.")
+        if self.dynamic_sampling and self.group_size < 2:
+            raise ConfigError("dynamic_sampling needs group_size >= 2: a group of one never has a signal.")
+        if self.kl_coef > 0 and self.kl_in == "loss" and self.kl_estimator == KLEstimator.K1:
+            raise ConfigError("kl_in 'loss' needs kl_estimator 'k2' or 'k3': the gradient of k1 is 0 on average.")
         whole = ("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens")
         for name in whole:
             if not isinstance(self[name], int) or self[name] < 1:
@@ -181,6 +247,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         ranges = {
             "kl_coef": (self.kl_coef >= 0, "a number of at least 0"),
             "clip": (0 < self.clip < 1, "a number between 0 and 1, for example 0.2"),
+            "clip_high": (self.clip_high is None or self.clip_high > 0, "a positive number, for example 0.28, or None"),
+            "mismatch_cap": (self.mismatch_cap > 1, "a number above 1, for example 2.0"),
             "temperature": (self.temperature > 0, "a positive number, for example 1.0"),
             "max_episode_tokens": (self.max_episode_tokens > self.max_segment_tokens, "more than max_segment_tokens"),
             "max_invalid_rate": (0 <= self.max_invalid_rate <= 1, "a share between 0 and 1"),
@@ -208,6 +276,10 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "autocast": self.autocast,
             "temperature": self.temperature,
             "reference": self.kl_coef > 0,
+            "packing": self.packing,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "lora": self.lora,
+            "seed": self.seed or 0,
         }
         return RLModuleSpec(module_class=LLMModule, model_config=settings)
 

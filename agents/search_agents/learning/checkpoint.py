@@ -3,7 +3,8 @@
 ::
 
     step_000010/
-    ├── model.safetensors, config.json, tokenizer.json …   as Transformers reads them
+    ├── model.safetensors, config.json, tokenizer.json …   as Transformers reads them; of LoRA the adapters only:
+    │                                                      adapter_model.safetensors, adapter_config.json
     ├── optimizer.safetensors                              AdamW's moments by parameter name
     ├── state.json                                         steps done, stage, counters
     └── COMPLETE                                           written last

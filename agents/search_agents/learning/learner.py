@@ -1,7 +1,7 @@
 """The learner: exact minibatches, micro-batches by token budget, one optimizer step each.
 
 RLlib's own learner takes one backward pass a step and may train some rows twice. Here
-a minibatch is cut into micro-batches of similar lengths whose gradients add up, and
+a minibatch is cut into packed micro-batches whose gradients add up, and
 every loss is divided by the number of sampled tokens of the whole minibatch, over all
 learners. How the minibatch was cut therefore changes nothing but rounding.
 
@@ -12,6 +12,7 @@ run without synchronisation. A step whose gradient is not finite is skipped by a
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,19 +28,28 @@ from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 from safetensors.torch import load_file, save_file
 
 from search_agents.engines.pretrained import load_pretrained
-from search_agents.learning.losses import clipped_policy_loss
+from search_agents.learning.advantages import KLEstimator
+from search_agents.learning.losses import Objective, kl_loss, policy_loss
+from search_agents.learning.mismatch import Mismatch
 from search_agents.learning.rl_module import (
     ACTION_MASK,
     ENTROPIES,
     INPUT_IDS,
     LOGPROBS,
     PackedTensor,
-    named_tensors,
     pack,
     unpack,
 )
 
-__all__ = ["LENGTHS", "MINIBATCH", "NUM_TOKENS", "ReinforcePPTorchLearner", "micro_batches"]
+__all__ = [
+    "LENGTHS",
+    "MINIBATCH",
+    "NUM_TOKENS",
+    "REFERENCE_LOGPROBS",
+    "WEIGHT",
+    "ReinforcePPTorchLearner",
+    "micro_batches",
+]
 
 LENGTHS = "lengths"
 """Column with the number of tokens of each row, padding left out."""
@@ -47,14 +57,18 @@ MINIBATCH = "minibatch"
 """Column with the number of the minibatch that each row belongs to."""
 NUM_TOKENS = "num_tokens"
 """Column with the number of sampled tokens of each row's minibatch, over all learners."""
+WEIGHT = "weight"
+"""Column with the weight of each row's tokens relative to the mean over all tokens."""
+REFERENCE_LOGPROBS = "reference_logprobs"
+"""Column with the log-probs of the sampled tokens under the reference, where the loss has need of them."""
 
 ADAM_BETAS = (0.9, 0.95)
 _OPTIMIZER_FILE = "optimizer.safetensors"
-_PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES)
+_PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES, REFERENCE_LOGPROBS)
 
 
 class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is untyped
-    """Trains an `LLMModule` by the clipped ratio loss.
+    """Trains an `LLMModule` by a loss of `search_agents.learning.losses`.
 
     To try another loss, override `compute_loss_for_module`. Its result must be a sum over tokens divided by the
     column `NUM_TOKENS`.
@@ -89,23 +103,43 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             A scalar.
         """
         predicted = batch[ACTION_MASK][:, 1:]
-        num_tokens = batch[NUM_TOKENS][0]
-        part = clipped_policy_loss(
+        num_tokens, counts = batch[NUM_TOKENS][0], predicted.sum(dim=1)
+        weights = batch[WEIGHT].repeat_interleave(counts)
+        part = policy_loss(
             fwd_out[LOGPROBS],
             batch[Columns.ACTION_LOGP][:, 1:][predicted],
             batch[Columns.ADVANTAGES][:, 1:][predicted],
             clip=config.clip,
+            clip_high=config.clip_high,
+            objective=Objective(config.objective),
+            counts=counts,
+            weights=weights,
             num_tokens=num_tokens,
         )
-        entropy = fwd_out[ENTROPIES].sum() / num_tokens
-        self._log_parts(module_id, {**part._asdict(), "entropy": entropy})
-        return part.loss
+        parts: dict[str, torch.Tensor] = {**part._asdict(), "entropy": fwd_out[ENTROPIES].sum() / num_tokens}
+        if config.kl_coef > 0 and config.kl_in == "loss":
+            penalty = kl_loss(
+                fwd_out[LOGPROBS],
+                batch[REFERENCE_LOGPROBS][:, 1:][predicted],
+                estimator=KLEstimator(config.kl_estimator),
+                weights=weights,
+                num_tokens=num_tokens,
+            )
+            parts["loss"] = part.loss + config.kl_coef * penalty
+        self._log_parts(module_id, parts)
+        if self._weights_are_old and config.mismatch == Mismatch.IGNORED:  # so only the engine differs
+            apart = (batch[Columns.ACTION_LOGP][:, 1:][predicted] - fwd_out[LOGPROBS].detach()).sum() / num_tokens
+            self.metrics.log_value((module_id, "mismatch_kl"), apart.item(), reduce="sum")
+        return parts["loss"]
 
-    def reference_logprobs(self, batch: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[np.float32]]:
-        """Log-probs of the sampled tokens of each row under the frozen reference.
+    def compute_logprobs(
+        self, batch: Mapping[str, npt.NDArray[Any]], *, reference: bool
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probs of the sampled tokens of each row under the present policy or the frozen reference.
 
         Args:
             batch: Columns of the rows, as for an update.
+            reference: Whether under the reference.
 
         Returns:
             One array [sampled tokens of the row] for each row.
@@ -113,21 +147,29 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = _tensors(batch, self._device)
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         found: dict[int, torch.Tensor] = {}
-        for rows in micro_batches(columns[LENGTHS], self.config.micro_batch_tokens):
+        for rows in self._micro_batches(columns):
             micro = _select(columns, rows)
             counts = micro[ACTION_MASK][:, 1:].sum(dim=1).tolist()
-            found.update(zip(rows.tolist(), module.reference_logprobs(micro).cpu().split(counts), strict=True))
+            found.update(
+                zip(rows.tolist(), module.compute_logprobs(micro, reference=reference).cpu().split(counts), strict=True)
+            )
         return [found[row].numpy() for row in range(len(columns[LENGTHS]))]
 
     def save_pretrained(self, folder: str) -> None:
-        """Write model and tokenizer as Transformers reads them."""
+        """Write model and tokenizer as Transformers reads them, adapters merged into the weights."""
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        module.model.save_pretrained(folder)
-        module.tokenizer.save_pretrained(folder)
+        if not module.model_config["lora"]:
+            module.save_pretrained(folder)
+            return
+        with tempfile.TemporaryDirectory() as adapters:
+            module.save_pretrained(adapters)
+            merged, tokenizer = load_pretrained(adapters, dtype=module.model_config["dtype"])
+        merged.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
     def save_to_folder(self, folder: str) -> None:
-        """Write model, tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
-        self.save_pretrained(folder)
+        """Write model (or adapters), tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
+        self.module[DEFAULT_MODULE_ID].unwrapped().save_pretrained(folder)
         moments = {
             f"{name}.{key}": value.contiguous()
             for name, optimizer, param in self._trained()
@@ -145,9 +187,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         Raises:
             ModelError: If the folder holds no model, or another one.
         """
-        module = self.module[DEFAULT_MODULE_ID].unwrapped()
-        saved, _ = load_pretrained(folder)
-        module.set_state({name: pack(tensor) for name, tensor in named_tensors(saved)})
+        self.module[DEFAULT_MODULE_ID].unwrapped().load_pretrained(folder)
         moments = load_file(f"{folder}/{_OPTIMIZER_FILE}", device=str(self._device))
         for name, optimizer, param in self._trained():
             keys = [key for key in moments if key.rpartition(".")[0] == name]
@@ -175,7 +215,8 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = _tensors(training_data.batch.policy_batches[DEFAULT_MODULE_ID], self._device)
         minibatches = [torch.nonzero(columns[MINIBATCH] == number)[:, 0] for number in columns[MINIBATCH].unique()]
         self._steps_of_update = num_epochs * len(minibatches)
-        for rows in minibatches * num_epochs:
+        for number, rows in enumerate(minibatches * num_epochs):
+            self._weights_are_old = number == 0
             batch = SampleBatch({name: column[rows] for name, column in columns.items()})
             yield MultiAgentBatch({DEFAULT_MODULE_ID: batch}, env_steps=len(rows))
 
@@ -183,7 +224,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         self, batch: Mapping[str, SampleBatch], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, Any]]:
         columns = batch[DEFAULT_MODULE_ID]
-        parts = micro_batches(columns[LENGTHS], self.config.micro_batch_tokens)
+        parts = self._micro_batches(columns)
         total = torch.zeros((), device=self._device)
         for number, rows in enumerate(parts, start=1):
             micro = {DEFAULT_MODULE_ID: _select(columns, rows)}
@@ -195,6 +236,9 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             total += loss.detach()
         self.apply_gradients({ref: param.grad for ref, param in self._params.items()})
         return {}, {DEFAULT_MODULE_ID: total}, {}
+
+    def _micro_batches(self, columns: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        return micro_batches(columns[LENGTHS], self.config.micro_batch_tokens, padded=not self.config.packing)
 
     def apply_gradients(self, gradients_dict: Mapping[Any, torch.Tensor | None]) -> None:
         """Clip the gradient and take the step, or skip it if its norm is not finite."""
@@ -234,21 +278,25 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             group["lr"] = float(lr)
 
 
-def micro_batches(lengths: torch.Tensor, max_tokens: int) -> list[torch.Tensor]:
+def micro_batches(lengths: torch.Tensor, max_tokens: int, *, padded: bool = False) -> list[torch.Tensor]:
     """Cut rows into micro-batches of similar lengths.
 
     Args:
         lengths: Tokens of each row, [rows].
-        max_tokens: The most tokens of a micro-batch, padding included; a longer row is one by itself.
+        max_tokens: The most tokens of a micro-batch; a longer row is one by itself.
+        padded: Whether padding to the longest row counts.
 
     Returns:
         Indices of rows, one tensor a micro-batch.
     """
     order = torch.argsort(lengths, stable=True)
     parts: list[list[int]] = []
+    tokens = 0
     for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        if not parts or (len(parts[-1]) + 1) * length > max_tokens:
+        tokens = (len(parts[-1]) + 1) * length if padded and parts else tokens + length
+        if not parts or tokens > max_tokens:
             parts.append([])
+            tokens = length
         parts[-1].append(row)
     return [torch.tensor(part, device=lengths.device) for part in parts]
 

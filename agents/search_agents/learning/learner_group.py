@@ -2,15 +2,15 @@
 
 The driver decides which episodes form a minibatch and which learner gets which, so the
 learners need no agreement among themselves: each gets the same number of rows of every
-minibatch, nearly the same number of tokens, and with every row the number of sampled
-tokens by which the whole minibatch is divided. One learner and several learners
+minibatch, nearly the same number of tokens, and with every row its weight and the number of
+sampled tokens by which the whole minibatch is divided. One learner and several learners
 therefore compute the same update.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
-from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS
+from search_agents.learning.aggregation import Aggregation, episode_weights
+from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS, REFERENCE_LOGPROBS, WEIGHT
 from search_agents.learning.rl_module import ACTION_MASK, INPUT_IDS
 
 __all__ = ["EpisodeLearnerGroup", "Row", "build_batches", "share_out"]
@@ -35,13 +36,11 @@ class Row:
     action_mask: npt.NDArray[np.bool_]
     """True where the policy sampled the token, [T]."""
     logprobs: npt.NDArray[np.float32]
-    """Log-probs when they were sampled, [T]."""
+    """Log-probs under the old policy: when they were sampled, or computed again by the learner, [T]."""
     advantages: npt.NDArray[np.float32] | None = None
     """[T]; None as long as they are not known."""
-
-    def with_advantages(self, advantages: npt.NDArray[np.float32]) -> Row:
-        """The same episode with its advantages."""
-        return replace(self, advantages=advantages)
+    reference_logprobs: npt.NDArray[np.float32] | None = None
+    """Log-probs under the reference, [T]; None where the loss has no need of them."""
 
 
 _PADDING = Row(
@@ -56,7 +55,14 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
     """RLlib's learner group, fed with episodes."""
 
     def update_on(
-        self, rows: Sequence[Row], *, minibatch_size: int, order: npt.NDArray[np.integer], **kwargs: Any
+        self,
+        rows: Sequence[Row],
+        *,
+        minibatch_size: int,
+        order: npt.NDArray[np.integer],
+        aggregation: Aggregation = Aggregation.TOKEN,
+        max_tokens: int = 1,
+        **kwargs: Any,
     ) -> list[dict[str, Any]]:
         """Train on episodes.
 
@@ -64,22 +70,29 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
             rows: The episodes, at least one with a sampled token.
             minibatch_size: Episodes of one optimizer step; the last step may have fewer.
             order: Permutation that says which episode comes when, [N].
+            aggregation: What the loss of a minibatch averages.
+            max_tokens: See `episode_weights`.
             **kwargs: Passed on to `LearnerGroup.update`.
 
         Returns:
             The results of the learners, for a metrics logger to aggregate.
         """
         batches = build_batches(
-            [rows[index] for index in order], minibatch_size=minibatch_size, num_shares=max(1, len(self))
+            [rows[index] for index in order],
+            minibatch_size=minibatch_size,
+            num_shares=max(1, len(self)),
+            aggregation=aggregation,
+            max_tokens=max_tokens,
         )
         data = {"batches": batches} if self.is_remote else {"batch": batches[0]}
         return self.update(**data, **kwargs)  # type: ignore[no-any-return]
 
-    def reference_logprobs(self, rows: Sequence[Row]) -> list[npt.NDArray[np.float32]]:
-        """Log-probs of every token under the learners' frozen reference; 0 where not sampled.
+    def compute_logprobs(self, rows: Sequence[Row], *, reference: bool = False) -> list[npt.NDArray[np.float32]]:
+        """Log-probs of every token under the learners' present policy or their frozen reference; 0 where not sampled.
 
         Args:
             rows: The episodes.
+            reference: Whether under the reference.
 
         Returns:
             One array [T] for each row.
@@ -88,11 +101,11 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
         batches = [_columns([rows[index] for index in share]) for share in shares]
         if self.is_remote:
             results = self._worker_manager.foreach_actor(
-                "reference_logprobs", kwargs=[{"batch": batch} for batch in batches]
+                "compute_logprobs", kwargs=[{"batch": batch, "reference": reference} for batch in batches]
             )
             found = self._get_results(results)
         else:
-            found = [self._learner.reference_logprobs(batches[0])]
+            found = [self._learner.compute_logprobs(batches[0], reference=reference)]
         logprobs = [np.zeros(len(row.input_ids), dtype=np.float32) for row in rows]
         for share, values in zip(shares, found, strict=True):
             for index, sampled in zip(share, values, strict=True):
@@ -105,33 +118,47 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
         return self._get_results(self.foreach_learner(function, remote_actor_ids=first))[0]
 
 
-def build_batches(rows: Sequence[Row], *, minibatch_size: int, num_shares: int) -> list[MultiAgentBatch]:
+def build_batches(
+    rows: Sequence[Row],
+    *,
+    minibatch_size: int,
+    num_shares: int,
+    aggregation: Aggregation = Aggregation.TOKEN,
+    max_tokens: int = 1,
+) -> list[MultiAgentBatch]:
     """Cut episodes into minibatches and share each out to the learners.
 
     Args:
         rows: The episodes in training order.
         minibatch_size: Episodes of a minibatch.
         num_shares: Number of learners.
+        aggregation: What the loss of a minibatch averages.
+        max_tokens: See `episode_weights`.
 
     Returns:
         One batch a learner. All have the same number of rows in every minibatch; where the episodes do not
         suffice, a row without sampled tokens fills up.
     """
     shares: list[list[Row]] = [[] for _ in range(num_shares)]
+    weights: list[list[float]] = [[] for _ in range(num_shares)]
     minibatch, num_tokens = [], []
     for number, start in enumerate(range(0, len(rows), minibatch_size)):
         members = rows[start : start + minibatch_size]
         parts = share_out([len(row.input_ids) for row in members], num_shares)
         size = max(len(part) for part in parts)
-        for share, part in zip(shares, parts, strict=True):
+        counts = [int(row.action_mask.sum()) for row in members]
+        weight = episode_weights(counts, aggregation, max_tokens=max_tokens).tolist()
+        for share, part, weighed in zip(shares, parts, weights, strict=True):
             share += [members[index] for index in part] + [_PADDING] * (size - len(part))
+            weighed += [weight[index] for index in part] + [0.0] * (size - len(part))
         minibatch += [number] * size
-        num_tokens += [float(max(1, sum(int(row.action_mask.sum()) for row in members)))] * size
+        num_tokens += [float(max(1, sum(counts)))] * size
     extra = {MINIBATCH: np.array(minibatch), NUM_TOKENS: np.array(num_tokens, dtype=np.float32)}
-    return [
-        MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch({**_columns(share), **extra})}, env_steps=len(share))
-        for share in shares
+    columns = [
+        {**_columns(share), **extra, WEIGHT: np.array(weighed, dtype=np.float32)}
+        for share, weighed in zip(shares, weights, strict=True)
     ]
+    return [MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(each)}, env_steps=len(each[MINIBATCH])) for each in columns]
 
 
 def share_out(lengths: Sequence[int], num_shares: int) -> list[list[int]]:
@@ -165,9 +192,10 @@ def _columns(rows: Sequence[Row]) -> dict[str, npt.NDArray[Any]]:
         ACTION_MASK: np.zeros((len(rows), lengths.max()), dtype=np.bool_),
         Columns.ACTION_LOGP: np.zeros((len(rows), lengths.max()), dtype=np.float32),
         Columns.ADVANTAGES: np.zeros((len(rows), lengths.max()), dtype=np.float32),
+        REFERENCE_LOGPROBS: np.zeros((len(rows), lengths.max()), dtype=np.float32),
     }
     for index, row in enumerate(rows):
-        values = (row.input_ids, row.action_mask, row.logprobs, row.advantages)
+        values = (row.input_ids, row.action_mask, row.logprobs, row.advantages, row.reference_logprobs)
         for column, value in zip(columns.values(), values, strict=True):
             if value is not None:
                 column[index, : len(value)] = value

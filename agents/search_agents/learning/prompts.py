@@ -16,6 +16,8 @@ from search_agents.rollout import Task, derive_seed
 
 __all__ = ["order_of_epoch", "questions_of_step", "tasks_of_step"]
 
+_GROUPS_APART = 1_000_000  # so that groups of different attempts have different numbers
+
 
 def order_of_epoch(epoch: int, *, number: int, seed: int) -> npt.NDArray[np.int64]:
     """The order in which an epoch goes through its questions or episodes.
@@ -51,7 +53,9 @@ def questions_of_step(step: int, *, num_questions: int, prompts_per_batch: int, 
     return [int(orders[place // num_questions][place % num_questions]) for place in places]
 
 
-def tasks_of_step(step: int, *, num_questions: int, prompts_per_batch: int, group_size: int, seed: int) -> list[Task]:
+def tasks_of_step(
+    step: int, *, num_questions: int, prompts_per_batch: int, group_size: int, seed: int, attempt: int = 0
+) -> list[Task]:
     """The episodes of a step: a group for each of its questions.
 
     Args:
@@ -60,15 +64,21 @@ def tasks_of_step(step: int, *, num_questions: int, prompts_per_batch: int, grou
         prompts_per_batch: Questions to ask.
         group_size: Episodes for each.
         seed: Of the run.
+        attempt: How often the step has asked before; later questions are drawn from all of them.
 
     Returns:
         Tasks, group by group, [prompts_per_batch x group_size].
     """
-    questions = questions_of_step(step, num_questions=num_questions, prompts_per_batch=prompts_per_batch, seed=seed)
+    if attempt:
+        drawn = np.random.default_rng([seed, step, attempt, 2]).integers(num_questions, size=prompts_per_batch)
+        questions = drawn.tolist()
+    else:
+        questions = questions_of_step(step, num_questions=num_questions, prompts_per_batch=prompts_per_batch, seed=seed)
+    again = [attempt] if attempt else []
     asked: Counter[int] = Counter()  # a question that comes twice in a step is sampled anew
     tasks = []
-    for group, question in enumerate(questions):
+    for group, question in enumerate(questions, start=attempt * _GROUPS_APART):
         for _ in range(group_size):
-            tasks.append(Task(question, group, derive_seed(seed, step, question, asked[question])))
+            tasks.append(Task(question, group, derive_seed(seed, step, question, asked[question], *again)))
             asked[question] += 1
     return tasks

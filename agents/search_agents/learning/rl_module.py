@@ -2,11 +2,11 @@
 
 In training it gives log-probs and entropies of the *sampled* tokens and nothing else.
 Logits are computed at the positions that predict them, in chunks, and never kept: no
-tensor of [tokens, vocabulary] is larger than a chunk. Rows are padded on the right, so
-plain causal attention is right without a mask, and what stands behind a row's end
-cannot reach it.
+tensor of [tokens, vocabulary] is larger than a chunk. Rows come padded on the right; they
+are packed before they are computed, see `search_agents.learning.packing`.
 
-Weights keep their number format in every state, and tied weights are in it once.
+Weights keep their number format in every state, and tied weights are in it once. With
+LoRA a state holds the adapters alone: the rest never changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from search_agents.engines.pretrained import load_pretrained
-from search_agents.learning.attention import training_attention
+from search_agents.learning.lora import add_lora, load_adapter, without_adapter
+from search_agents.learning.packing import pack_rows, packed_states, padded_states, takes_packed_rows
 from search_env.errors import ModelError
 
 __all__ = [
@@ -55,8 +56,9 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
     """A causal language model as policy.
 
     The model config holds ``model`` (folder or hub id), ``dtype`` (of the weights), ``autocast`` (compute in
-    bfloat16), ``temperature`` (that of the sampling) and ``reference`` (keep a frozen copy of the initial weights,
-    in learners only).
+    bfloat16), ``packing``, ``gradient_checkpointing``, ``temperature`` (that of the sampling), ``reference`` (keep a
+    frozen copy of the initial weights, in learners only), ``lora`` (settings of `add_lora`, or None to train every
+    weight) and ``seed``.
 
     Generating is the work of an engine, which shares `model`; so there is no inference forward.
     """
@@ -70,7 +72,9 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         self.model, self.tokenizer = load_pretrained(self.model_config["model"], dtype=self.model_config["dtype"])
         self._check_logits()
         reference = None
-        if self.model_config["reference"] and not self.inference_only:
+        if self.model_config["lora"]:
+            add_lora(self.model, self.model_config["lora"], seed=self.model_config["seed"])
+        elif self.model_config["reference"] and not self.inference_only:
             reference = copy.deepcopy(self.model).requires_grad_(False)
         # Not a submodule: a reference is neither trained nor synchronised nor saved.
         object.__setattr__(self, "_reference", reference)
@@ -84,18 +88,31 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         return self._evaluate(self.model, batch)
 
     @torch.no_grad()
-    def reference_logprobs(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Log-probs of the sampled tokens under the frozen reference, as `LOGPROBS` of the training forward."""
-        device = batch[INPUT_IDS].device
-        return self._evaluate(self._reference.to(device), batch)[LOGPROBS]
+    def compute_logprobs(self, batch: Mapping[str, torch.Tensor], *, reference: bool) -> torch.Tensor:
+        """Log-probs of the sampled tokens, as `LOGPROBS` of the training forward, now or under the reference."""
+        if reference and self.model_config["lora"]:
+            with without_adapter(self.model):
+                return self._evaluate(self.model, batch)[LOGPROBS]
+        model = self._reference.to(batch[INPUT_IDS].device) if reference else self.model
+        return self._evaluate(model, batch)[LOGPROBS]
 
     def _evaluate(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        input_ids, predicted = batch[INPUT_IDS], batch[ACTION_MASK][:, 1:]
-        with self._precision(input_ids.device), training_attention(model):
-            hidden = model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-            selected, targets = hidden[:, :-1][predicted], input_ids[:, 1:][predicted]
-            logprobs, entropies = self._token_statistics(model, selected, targets)
+        with self._precision(batch[INPUT_IDS].device):
+            hidden, targets = self._predictions(model, batch[INPUT_IDS], batch[ACTION_MASK])
+            logprobs, entropies = self._token_statistics(model, hidden, targets)
         return {LOGPROBS: logprobs, ENTROPIES: entropies}
+
+    def _predictions(
+        self, model: Any, input_ids: torch.Tensor, action_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The hidden state that predicts each sampled token, and the token."""
+        settings = {"gradient_checkpointing": self.model_config["gradient_checkpointing"]}
+        if self.model_config["packing"] and takes_packed_rows(model, input_ids.shape[1]):
+            rows = pack_rows(input_ids, action_mask)
+            return packed_states(model, rows, **settings)[rows.predicts], rows.targets
+        predicted = action_mask[:, 1:]
+        hidden = padded_states(model, input_ids, **settings)
+        return hidden[:, :-1][predicted], input_ids[:, 1:][predicted]
 
     def _token_statistics(
         self, model: Any, hidden: torch.Tensor, targets: torch.Tensor
@@ -145,7 +162,7 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         **kwargs: Any,
     ) -> dict[str, PackedTensor]:
         """The weights by name, each once and in its own number format."""
-        return {name: pack(tensor) for name, tensor in named_tensors(self.model)}
+        return {name: pack(tensor) for name, tensor in self._own_tensors()}
 
     def set_state(self, state: Mapping[str, PackedTensor]) -> None:
         """Take over weights, in place.
@@ -153,7 +170,7 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         Raises:
             ModelError: If they are those of another model.
         """
-        own = dict(named_tensors(self.model))
+        own = dict(self._own_tensors())
         if own.keys() != state.keys():
             raise ModelError(
                 f"the weights are those of another model than {self.model_config['model']!r}: they differ in "
@@ -162,6 +179,29 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(unpack(state[name]))
+
+    def _own_tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """What training changes: all weights, or the adapters."""
+        if not self.model_config["lora"]:
+            return named_tensors(self.model)
+        return [(name, param) for name, param in self.model.named_parameters() if param.requires_grad]
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write model and tokenizer as Transformers reads them; of a model with adapters, the adapters."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def load_pretrained(self, folder: str) -> None:
+        """Take over what `save_pretrained` wrote, in place.
+
+        Raises:
+            ModelError: If the folder holds no model, or another one.
+        """
+        if self.model_config["lora"]:
+            load_adapter(self.model, folder)
+            return
+        saved, _ = load_pretrained(folder)
+        self.set_state({name: pack(tensor) for name, tensor in named_tensors(saved)})
 
 
 class PackedTensor(NamedTuple):

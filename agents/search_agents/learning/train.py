@@ -250,11 +250,14 @@ _EPISODE_METRICS = {
     "episode_tokens": "episode_tokens",
     "truncated": "truncated",
     "invalid": "invalid",
+    "signal_rate": "signal_rate",
 }
 _LEARNER_METRICS = (
     "loss",
     "kl",
     "reference_kl",
+    "mismatch_kl",
+    "mismatch_fraction",
     "entropy",
     "clip_fraction",
     "grad_norm",

@@ -160,3 +160,11 @@ def test_a_dry_run_prints_the_resolved_config_and_trains_nothing(
     config = json.loads(capsys.readouterr().out)
     assert (config["run"]["seed"], config["learner"]["lr"], config["model"]["path"]) == (4, 1e-3, str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(recipes("algorithms")))
+def test_every_algorithm_is_dry_run_over_a_recipe(name: str, capsys: Captured) -> None:
+    assert main(["train", "--config", "fictional-wiki", "--config", f"algorithms/{name}", "--dry-run"]) == 0
+    learner = json.loads(capsys.readouterr().out)["learner"]
+    assert learner["lr"] == 5e-4, "the recipe's own"
+    assert learner["advantage"] == {"dapo": "grpo", "gspo": "grpo", "cispo": "grpo"}.get(name, name)

@@ -179,6 +179,18 @@ def test_every_shipped_recipe_is_valid_and_its_header_tells_command_hardware_and
             assert part in header, (file, part)
 
 
+@pytest.mark.parametrize("name", sorted(recipes("algorithms")))
+def test_every_shipped_algorithm_lies_over_a_recipe_and_changes_the_learner_only(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [find_recipe(given, "train") for given in ("fictional-wiki", f"algorithms/{name}")]
+    plain, made = (load_config(TrainConfig, files[:number]).model_dump(mode="json") for number in (1, 2))
+    changed = differing_keys(plain, made)
+    assert changed and all(key.startswith("learner.") for key in changed)
+    assert f"--config algorithms/{name}\n" in files[1].read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     "given", ["fictional-wiki", "fictional-wiki.yaml", "train/fictional-wiki.yaml", "configs/train/fictional-wiki.yaml"]
 )

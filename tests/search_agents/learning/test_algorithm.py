@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_what_the_engine_sampled_is_what_the_learner_evaluates(build: Build) -> 
     algo = build(lr=0.0, minibatch_size=12, temperature=0.8)
     learners = algo.train()["learners"][DEFAULT_MODULE_ID]
     assert abs(learners["kl"]) < 1e-6 and learners["clip_fraction"] == 0.0
+    assert abs(learners["mismatch_kl"]) < 1e-5
+
+
+def test_engine_and_learner_are_compared_in_every_step(build: Build) -> None:
+    algo = build(minibatch_size=4, lr=1e-2)
+    for _ in range(2):
+        learners = algo.train()["learners"][DEFAULT_MODULE_ID]
+        assert abs(learners["mismatch_kl"]) < 1e-5 < learners["kl"], "later minibatches are not those of the engine"
+    model = algo.env_runner.engine.model
+    algo.env_runner.engine.model = copy.deepcopy(model)
+    with torch.no_grad():
+        algo.env_runner.engine.model.lm_head.weight += 0.05 * torch.randn_like(model.lm_head.weight)
+    assert algo.train()["learners"][DEFAULT_MODULE_ID]["mismatch_kl"] > 1e-3, "an engine with weights of its own"
 
 
 def test_runner_and_learner_share_one_module(build: Build) -> None:
@@ -254,11 +268,70 @@ def test_training_stops_when_the_retriever_is_gone(
 
 
 @pytest.mark.parametrize(
+    "training",
+    [
+        {"advantage": "grpo", "aggregation": "sequence", "kl_coef": 0.01, "kl_in": "loss", "kl_estimator": "k3"},
+        {"advantage": "dr-grpo", "aggregation": "constant", "mask_overlong": True},
+        {"advantage": "rloo", "kl_coef": 0.01, "clip_high": 0.28},
+        {"advantage": "grpo", "objective": "gspo", "aggregation": "sequence", "clip": 3e-4, "clip_high": 4e-4},
+        {"advantage": "grpo", "objective": "cispo", "clip_high": 4.0, "mismatch": "truncated"},
+    ],
+    ids=["grpo", "dr-grpo", "rloo", "gspo", "cispo"],
+)
+def test_every_algorithm_takes_a_step(build: Build, training: dict[str, Any]) -> None:
+    algo = build(**training)
+    before = weights(algo)
+    learners = algo.train()["learners"][DEFAULT_MODULE_ID]
+    assert learners["grad_norm"] > 0 and learners["skipped_steps"] == 0.0 and np.isfinite(learners["loss"])
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights(algo).items())
+    if "mismatch" in training:
+        assert abs(learners["mismatch_kl"]) < 1e-5 and learners["mismatch_fraction"] == 0.0
+
+
+def test_dynamic_sampling_asks_other_questions_for_groups_without_signal(build: Build) -> None:
+    settings: dict[str, Any] = {"group_size": 2}  # in pairs, some earn the same
+    plain, dynamic = build(**settings), build(**settings, dynamic_sampling=3)
+    trained: list[int] = []
+    update_on = dynamic.learner_group.update_on
+    dynamic.learner_group.update_on = lambda rows, **kwargs: (trained.append(len(rows)), update_on(rows, **kwargs))[1]
+    plain.train()
+    result = dynamic.train()
+    first = [episode.to_json() for episode in plain.episodes]
+    assert [episode.to_json() for episode in dynamic.episodes[:8]] == first, "the first attempt is the usual one"
+    groups: dict[int, list[float]] = {}
+    for episode in dynamic.episodes:
+        groups.setdefault(episode.group, []).append(episode.reward)
+    informative = [rewards for rewards in groups.values() if len(set(rewards)) > 1]
+    assert len(groups) > 4 and all(len(rewards) == 2 for rewards in groups.values())
+    assert 0 < len(informative) <= 4 and trained == [2 * len(informative)]
+    assert result["env_runners"]["signal_rate"] == pytest.approx(len(informative) / len(groups))
+    seeds = {tuple(episode.token_ids.tolist()) for episode in dynamic.episodes}
+    assert len(seeds) > 8, "a question that is asked again is sampled anew"
+
+
+def test_a_step_without_any_signal_changes_nothing(build: Build) -> None:
+    stages = [{"name": "one", "reward": {"search_cost": 0.0}}]
+    algo = build(stages=stages, dynamic_sampling=1)
+    before = weights(algo)
+    result = algo.train()
+    assert len(algo.episodes) == 24 and result["env_runners"]["signal_rate"] == 0.0
+    assert result["learners"][DEFAULT_MODULE_ID]["skipped_steps"] == 1.0 and algo.steps_done == 1
+    assert_equal(weights(algo), before)
+
+
+@pytest.mark.parametrize(
     ("training", "message"),
     [
         ({"advantage": "gae"}, "unknown advantage 'gae'"),
         ({"engine": "sglang"}, "unknown engine 'sglang'"),
         ({"advantage": "reinforce++-baseline", "group_size": 1}, "needs group_size >= 2"),
+        ({"advantage": "rloo", "group_size": 1}, "'rloo' needs group_size >= 2"),
+        ({"objective": "trpo"}, "unknown objective 'trpo'"),
+        ({"aggregation": "tokens"}, "unknown aggregation 'tokens'. Did you mean 'token'"),
+        ({"kl_coef": 0.1, "kl_in": "loss"}, "needs kl_estimator 'k2' or 'k3'"),
+        ({"mismatch_cap": 1.0}, "mismatch_cap is 1.0; give a number above 1"),
+        ({"clip_high": 0.0}, "clip_high is 0.0; give a positive number"),
+        ({"dynamic_sampling": -1}, "dynamic_sampling is -1; give a whole number"),
         ({"minibatch_size": 0}, "minibatch_size is 0"),
         ({"clip": 1.5}, "clip is 1.5; give a number between 0 and 1"),
         ({"temperature": 0.0}, "temperature is 0.0; give a positive number"),

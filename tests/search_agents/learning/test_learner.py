@@ -74,10 +74,10 @@ def test_a_step_is_that_of_the_plain_loss_over_all_rows_at_once(make_learner: Ca
     assert_same(weights(learner), weights(plain))
 
 
-def test_the_size_of_the_micro_batches_changes_nothing(make_learner: Callable[..., Any]) -> None:
+def test_neither_the_size_of_the_micro_batches_nor_packing_changes_anything(make_learner: Callable[..., Any]) -> None:
     rows, results = make_rows(), []
-    for tokens in (1, 100, 100_000):
-        learner = make_learner(micro_batch_tokens=tokens)
+    for tokens, packing in ((1, True), (100, True), (100_000, True), (100, False), (100_000, False)):
+        learner = make_learner(micro_batch_tokens=tokens, packing=packing)
         results.append((update(learner, rows, minibatch_size=4), weights(learner)))
     for metrics, tensors in results[1:]:
         assert_same(tensors, results[0][1])
@@ -158,12 +158,12 @@ def test_frozen_parameters_are_left_out_of_the_optimizer(make_learner: Callable[
     assert changed == set(after) - {"model.embed_tokens.weight"}
 
 
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200))
-def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int) -> None:
-    parts = [part.tolist() for part in micro_batches(torch.tensor(lengths), budget)]
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200), st.booleans())
+def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int, padded: bool) -> None:
+    parts = [part.tolist() for part in micro_batches(torch.tensor(lengths), budget, padded=padded)]
     assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
     for part in parts:
-        longest = max(lengths[index] for index in part)
-        assert len(part) == 1 or len(part) * longest <= budget
+        computed = [lengths[index] for index in part]
+        assert len(part) == 1 or (len(part) * max(computed) if padded else sum(computed)) <= budget
     for part, following in itertools.pairwise(parts):
         assert max(lengths[i] for i in part) <= min(lengths[i] for i in following)

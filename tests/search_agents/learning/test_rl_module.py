@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from search_agents.learning import rl_module
+from search_agents.learning.packing import pack_rows
 from search_agents.learning.rl_module import ACTION_MASK, ENTROPIES, INPUT_IDS, LOGPROBS, LLMModule, pack, unpack
 
 from search_env.errors import ModelError
@@ -22,6 +23,7 @@ def wrap(monkeypatch: pytest.MonkeyPatch) -> Callable[..., LLMModule]:
     def build(model: Any, *, inference_only: bool = False, **settings: Any) -> LLMModule:
         monkeypatch.setattr(rl_module, "load_pretrained", lambda name, dtype: (model, None))
         defaults = {"model": "x", "dtype": "auto", "autocast": False, "temperature": 1.0, "reference": False}
+        defaults |= {"packing": True, "gradient_checkpointing": False, "lora": None, "seed": 0}
         return LLMModule(inference_only=inference_only, model_config=defaults | settings)
 
     return build
@@ -141,8 +143,8 @@ def test_no_gradient_enters_where_a_document_token_is_predicted(
     model.base_model.register_forward_hook(keep)
     model.get_output_embeddings().register_forward_hook(lambda _, __, out: logit_rows.append(len(out)))
     (module.forward_train(batch)[LOGPROBS] * torch.linspace(1, 2, 13)).sum().backward()
-    grad = states[0].grad.abs().sum(-1)
-    predicts_sampled = torch.cat([batch[ACTION_MASK][:, 1:], torch.zeros(3, 1, dtype=torch.bool)], dim=1)
+    grad = states[0].grad.abs().sum(-1)[0]
+    predicts_sampled = pack_rows(batch[INPUT_IDS], batch[ACTION_MASK]).predicts
     assert (grad[~predicts_sampled] == 0).all(), "exactly zero, documents and prompt alike"
     assert (grad[predicts_sampled] > 0).all()
     assert logit_rows == [13], "no logits are even computed at the other positions"
@@ -206,11 +208,11 @@ def test_the_reference_is_frozen_and_no_part_of_the_policy(
 ) -> None:
     model, batch = make_model(), make_batch()
     module = wrap(model, reference=True)
-    before = module.reference_logprobs(batch)
+    before = module.compute_logprobs(batch, reference=True)
     torch.testing.assert_close(before, expected(model, batch)[0].detach(), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         model.lm_head.weight += torch.randn(model.lm_head.weight.shape)
-    assert torch.equal(module.reference_logprobs(batch), before) and not before.requires_grad
+    assert torch.equal(module.compute_logprobs(batch, reference=True), before) and not before.requires_grad
     assert len(list(module.parameters())) == len(list(model.parameters()))
     assert wrap(model, reference=True, inference_only=True)._reference is None
 

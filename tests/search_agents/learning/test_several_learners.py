@@ -51,7 +51,7 @@ def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any]) ->
     settings = {"micro_batch_tokens": 100, "kl_coef": 0.1, "grad_clip": 0.5}
     alone = make_config(**settings).build_learner_group()
     together = make_config(**settings).learners(num_learners=2, num_cpus_per_learner=1).build_learner_group()
-    references = [group.reference_logprobs(rows) for group in (alone, together)]
+    references = [group.compute_logprobs(rows, reference=True) for group in (alone, together)]
     for one, two in zip(*references, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
     assert np.abs(np.concatenate(references[0])).sum() > 100
