@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_agents.engines.base import SamplingParams
+from search_agents.engines.base import Capability, SamplingParams
 from search_agents.engines.scripted import ScriptedEngine, ScriptedSession
 from search_agents.evaluation.evaluate import evaluate
 from search_agents.evaluation.transcript_log import TranscriptLog, is_valid
@@ -52,6 +52,11 @@ class Engine(ScriptedEngine):
         super().__init__({"": ["<begin_of_query> capital <end_of_query>", answer, answer]})
         self.asked: list[tuple[str, int]] = []
         self.left = batches_to_live
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        # Episodes in turns: searches then come in batches that can be counted.
+        return super().capabilities - {Capability.ASYNCHRONOUS}
 
     def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> ScriptedSession:
         self.left -= 1
