@@ -9,6 +9,9 @@ INSTALLED := .venv/.installed
 DEVELOPED := .venv/.developed
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# The other benchmarks need a model, or runs to read: their --help says which.
+BENCHMARKS := fictional_wiki fictional_wiki_questions retrieval rollout scale vllm_rollout
+
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
 VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/learning/test_train_with_vllm.py
@@ -46,8 +49,8 @@ check: $(DEVELOPED)
 	$(BIN)/lint-imports
 
 bench: $(DEVELOPED)
-	@set -e; for script in benchmarks/*.py; do \
-		echo "$(BIN)/python $$script"; $(BIN)/python $$script; \
+	@set -e; for name in $(BENCHMARKS); do \
+		echo "$(BIN)/python benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py; \
 	done
 
 # vLLM has an environment of its own: what it pins is not what the rest needs. Of what it asks for, the CUDA builds
