@@ -170,7 +170,7 @@ def test_an_untrained_encoder_is_called_so(encoder: str) -> None:
     bench = Bench()
     (transcript,) = bench.run(untrained=encoder)
     assert bench.method.name == "recomp (untrained)" and bench.method.fingerprint.startswith("untrained-")
-    assert transcript.turns[-1].calls[0].text == f"extractive, untrained: {encoder}"
+    assert transcript.turns[-1].calls[0].text == f"extractive, untrained: {Path(encoder).name}"
     assert Recomp.name == "recomp"
 
 
@@ -365,7 +365,7 @@ def test_a_summary_takes_the_place_of_the_documents(make_t5: Callable[..., str],
     (transcript,) = bench.run(compressor="abstractive", part=folder)
     assert "looks" not in bench.prompts[-1] and len(bench.passages()) == 1
     told, compression, _ = transcript.turns[-1].calls
-    assert told.text == f"abstractive, trained: {folder}"
+    assert told.text == f"abstractive, trained: {Path(folder).name}"
     assert compression.text.startswith("Passage 1: ") and transcript.answer == "red"
 
 

@@ -67,7 +67,8 @@ class Recomp(StepwiseMethod):
             self.name = "recomp (untrained)"
         kind = DualEncoder if options.compressor == "extractive" else Summarizer
         self._compressor: Any = kind(name, device=options.device)
-        self._told = f"{options.compressor}, {'untrained' if options.untrained else 'trained'}: {name}"
+        shown_name = Path(name).name if Path(name).exists() else name  # folders of a machine mean nothing elsewhere
+        self._told = f"{options.compressor}, {'untrained' if options.untrained else 'trained'}: {shown_name}"
 
     @property
     def fingerprint(self) -> str:
