@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what `search-env bench methods --out` has left")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where it is kept")
+    parser.add_argument("--remark", help="what else a reader must know of how the comparison was made")
     arguments = parser.parse_args()
     results = json.loads((arguments.folder / "results.json").read_text(encoding="utf-8"))
     results["config"]["model"]["path"] = Path(results["config"]["model"]["path"]).name
@@ -45,12 +46,12 @@ def main() -> None:
         asked["data"] = asked["data"] and Path(asked["data"]).name
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (arguments.out / "README.md").write_text(page(arguments.folder, results), encoding="utf-8")
+    (arguments.out / "README.md").write_text(page(arguments.folder, results, arguments.remark), encoding="utf-8")
     (arguments.out / "episodes.md").write_text(episodes_page(arguments.folder, results["sets"]), encoding="utf-8")
     print(arguments.out / "README.md")
 
 
-def page(folder: Path, results: Json) -> str:
+def page(folder: Path, results: Json, remark: str | None) -> str:
     """The README: circumstances, then the tables."""
     config = results["config"]
     described = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*/*/evaluation.json"))]
@@ -58,7 +59,7 @@ def page(folder: Path, results: Json) -> str:
     days = sorted({each["origin"]["started"][:10] for each in described})
     env, rollout, evaluation = config["env"], config["rollout"], config["evaluation"]
     parts = [
-        "# Every method under one setting",
+        "# Methods under one setting",
         f"`search-env bench methods`, {' to '.join(dict.fromkeys([days[0], days[-1]]))}, {machine['cores']} cores of "
         f"{machine['processor']}. One model ({config['model']['path']}, {config['model']['dtype']}, prompt style "
         f"{env['prompt']}), one retriever ({env['retriever']}), k = {env['top_k']}, at most {env['max_searches']} "
@@ -66,6 +67,7 @@ def page(folder: Path, results: Json) -> str:
         f"{rollout['max_episode_tokens']} tokens of context, temperature {evaluation['temperatures'][0]:g}, seed "
         f"{config['run']['seed']}, {evaluation['batch_size']} questions in play.",
         _HOW_TO_READ,
+        *([remark] if remark else []),
         comparison_tables(results["sets"]).rstrip(),
         "Episodes to read: [episodes.md](episodes.md).",
     ]

@@ -1,4 +1,4 @@
-"""The engine of servers, against one on the loopback that answers as OpenAI, vLLM and llama.cpp do."""
+"""The engine of servers, against a stand-in on the loopback that names the stop string, or does not."""
 
 from __future__ import annotations
 
