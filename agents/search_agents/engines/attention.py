@@ -18,6 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 __all__ = ["generating", "grouped_attention"]
 
 _NAME = "search_agents_grouped_sdpa"  # in the registry of transformers
+_BLOCK = 128  # query positions
 
 
 @contextmanager
@@ -50,18 +51,22 @@ def grouped_attention(
     attention_mask: torch.Tensor | None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Scaled dot-product attention that does not copy keys and values for grouped queries while decoding.
+    """Scaled dot-product attention for prefill over a cache and for decoding.
 
     With one new token a row, the query heads that share a key head are read as so many query positions.
     Transformers repeats keys and values for each of them instead, which at a batch of 128 rows, 400 tokens
     and 3 query heads a key head takes 12 times as long in fp32 on one thread.
+
+    Many new tokens a row are computed in blocks of queries, each against the keys up to its own last column: a mask
+    of its own keeps the kernel from skipping what causality hides, two fifths of the time at 1,500 tokens.
 
     Args:
         module: The attention module.
         query: [rows, heads, new_tokens, head_dim].
         key: [rows, kv_heads, positions, head_dim].
         value: [rows, kv_heads, positions, head_dim].
-        attention_mask: Added to the scores, [rows, 1, new_tokens, positions].
+        attention_mask: Added to the scores, [rows, 1, new_tokens, positions]; the last column of queries is the one
+            that sees the last position. None for plain causality.
         **kwargs: Passed on; `scaling` scales the scores.
 
     Returns:
@@ -69,6 +74,8 @@ def grouped_attention(
     """
     rows, heads, new_tokens, head_dim = query.shape
     groups = heads // key.shape[1]
+    if attention_mask is not None and new_tokens > _BLOCK and kwargs.get("position_bias") is None:
+        return _in_blocks(module, query, key, value, attention_mask, **kwargs), None
     if new_tokens > 1 or groups == 1 or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     grouped = query.view(rows, key.shape[1], groups, head_dim)
@@ -76,6 +83,33 @@ def grouped_attention(
         grouped, key, value, attn_mask=attention_mask, scale=kwargs.get("scaling")
     )
     return output.reshape(rows, 1, heads, value.shape[-1]), None
+
+
+def _in_blocks(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """See `grouped_attention`: [rows, new_tokens, heads, head_dim]."""
+    new_tokens = query.shape[2]
+    outputs = []
+    for start in range(0, new_tokens, _BLOCK):
+        columns = slice(start, min(start + _BLOCK, new_tokens))
+        # Each column to the left of the last one sees at least one position less than it.
+        reach = key.shape[2] - (new_tokens - columns.stop)
+        output, _ = sdpa_attention_forward(
+            module,
+            query[:, :, columns],
+            key[:, :, :reach],
+            value[:, :, :reach],
+            attention_mask[:, :, columns, :reach],
+            **kwargs,
+        )
+        outputs.append(output)
+    return torch.cat(outputs, dim=1)
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, grouped_attention)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from search_agents.engines.base import Completion, GenerationRequest, SampledSegment, SamplingParams, TokenEngine
 
@@ -17,6 +18,7 @@ def generate_in_sessions(
     chat: bool,
     max_tokens: int,
     cache_tokens: int,
+    keep: Callable[[Any, Sequence[Sequence[int]]], None] | None = None,
 ) -> list[Completion | None]:
     """Write a text for each request; see `Engine.generate`.
 
@@ -26,6 +28,7 @@ def generate_in_sessions(
         chat: Whether system and user words go through the model's chat template.
         max_tokens: The most tokens of prompt and text together.
         cache_tokens: The most tokens that a session holds, rows times the longest of them; bounds its memory.
+        keep: Is given each session when its texts are written, and all token ids of its rows.
     """
     max_tokens = min(max_tokens, engine.max_context)
     prompts = [engine.encode_prompt(request.prompt, chat=chat) for request in requests]
@@ -39,8 +42,11 @@ def generate_in_sessions(
             width = min(max_tokens, len(prompts[batch[0]]) + sampling.max_tokens)
             rows = [prompts[index] for index in batch]
             session = engine.open(rows, seeds=[requests[index].seed for index in batch], max_tokens=width)
-            for index, segment in zip(batch, session.sample(range(len(batch)), sampling), strict=True):
+            segments = session.sample(range(len(batch)), sampling)
+            for index, segment in zip(batch, segments, strict=True):
                 completions[index] = _completion(segment, len(prompts[index]))
+            if keep is not None:
+                keep(session, [[*row, *segment.token_ids] for row, segment in zip(rows, segments, strict=True)])
     return completions
 
 

@@ -9,6 +9,7 @@ budget.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -83,9 +84,38 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
                 used = block[:, :, :crop]
                 used.index_copy_(0, target, used.index_select(0, source))
 
+    def share(self, source: torch.Tensor, target: torch.Tensor, crop: int) -> None:
+        """Copy the beginning of slots to other slots.
+
+        Args:
+            source: Slots to read, long [copies].
+            target: Slots to overwrite, long [copies], none of them among `source`.
+            crop: Number of positions of the longest beginning.
+        """
+        for blocks in self._blocks.values():
+            for block in blocks:
+                block[target, :, :crop] = block[source, :, :crop]
+
+    def read(self, slot: int, length: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Copies of the first positions of a slot: keys and values of each layer, [kv_heads, length, head_dim] each."""
+        return [(keys[slot, :, :length].clone(), values[slot, :, :length].clone()) for keys, values in self._in_order()]
+
+    def write(self, slot: int, kept: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
+        """Put the first `length` positions of what `read` gave into a slot, which may be of another cache."""
+        if length > self._length:
+            self._grow(min(self._capacity, max(length, 2 * self._length, _LEAST_POSITIONS)))
+        for layer, pair in enumerate(kept):
+            if layer not in self._blocks:
+                self._blocks[layer] = [self._allocate(states[None]) for states in pair]
+            for block, states in zip(self._blocks[layer], pair, strict=True):
+                block[slot, :, :length] = states[:, :length]
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Number of positions of the pass in progress; models that are given positions do not ask."""
         return self._crop
+
+    def _in_order(self) -> list[list[torch.Tensor]]:
+        return [self._blocks[layer] for layer in range(len(self._blocks))]
 
     def _grow(self, length: int) -> None:
         used, self._length = self._length, length

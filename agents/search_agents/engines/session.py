@@ -1,8 +1,9 @@
 """Rows that a transformers model generates side by side, each at its own length.
 
 What a row has in the key-value cache stays there from turn to turn: a turn computes
-its new tokens only. The last sampled token of a segment is not in the cache yet; it
-is computed together with the observation that follows it.
+its new tokens only, and rows that begin alike compute their beginning once. The last
+sampled token of a segment is not in the cache yet; it is computed together with the
+observation that follows it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from search_agents.engines.base import SampledSegment, SamplingParams
 from search_agents.engines.codec import TextCodec
 from search_agents.engines.draft import SegmentDraft
 from search_agents.engines.kv_cache import RaggedKVCache
+from search_agents.engines.prefixes import Kept, PrefixCache, shared_beginnings
 from search_agents.engines.sampling import draw_tokens, row_uniforms
 
 __all__ = ["TransformersSession"]
@@ -59,9 +61,30 @@ class TransformersSession:
         self._cache = RaggedKVCache(rows, max_tokens, dtype)
         self._cached: _Ints = np.zeros(rows, dtype=np.int64)  # tokens of each row that are in the cache
         self._pending = [list(prompt) for prompt in prompts]  # tokens of each row that are not
+        self._unread = {row: list(prompt) for row, prompt in enumerate(prompts)}  # of which nothing was computed here
         self._row_in_slot: _Ints = np.arange(rows)
         self._uniforms = row_uniforms(seeds, max_tokens)
         self._drawn: _Ints = np.zeros(rows, dtype=np.int64)  # tokens sampled in each row so far
+
+    def recall(self, prefixes: PrefixCache) -> None:
+        """Take the beginnings of rows from texts that were read before; not after anything was computed here."""
+        for slot, (row, prompt) in enumerate(self._unread.items()):
+            kept, length = prefixes.longest(prompt)
+            if kept is not None:
+                self._cache.write(slot, kept.blocks, length)
+                self._cached[row] = length
+                self._pending[row] = prompt[length:]
+
+    def keep(self, prefixes: PrefixCache, texts: Sequence[Sequence[int]]) -> None:
+        """Keep what is computed of each row for texts that begin alike.
+
+        Args:
+            prefixes: Where to keep it.
+            texts: All token ids of each row.
+        """
+        for slot, row in enumerate(self._row_in_slot.tolist()):
+            length = int(self._cached[row])
+            prefixes.add(Kept(tuple(texts[row][:length]), self._cache.read(slot, length)))
 
     def room(self, row: int) -> int:
         """Number of tokens that row `row` can still take."""
@@ -73,6 +96,7 @@ class TransformersSession:
             if len(ids) > self.room(row):
                 raise ValueError(f"row {row} has room for {self.room(row)} tokens and was given {len(ids)}")
             self._pending[row].extend(ids)
+            self._unread.pop(row, None)
 
     def sample(self, rows: Sequence[int], params: SamplingParams) -> list[SampledSegment]:
         """Sample one segment for each of the given rows; see `GenerationSession.sample`."""
@@ -101,20 +125,54 @@ class TransformersSession:
         return logits[torch.from_numpy(slots).to(logits.device)].cpu().numpy()
 
     def _prefill(self, rows: Sequence[int]) -> torch.Tensor:
-        """Compute what is pending, the longest rows first so that rows of one pass need little padding.
+        """Compute what is pending.
 
         Returns:
             Logits after the last token of each row, [rows, vocab_size], in the order of slots.
         """
-        order = np.asarray(sorted(rows, key=lambda row: -len(self._pending[row])))
+        waves = self._waves(rows)
+        order = np.asarray([row for wave in waves for row in wave])
         self._arrange(order)
-        logits = []
-        first = 0
-        while first < len(order):
-            count = max(1, self._prefill_tokens // len(self._pending[order[first]]))
-            logits.append(self._prefill_group(first, order[first : first + count]))
-            first += count
+        logits, first = [], 0
+        for wave in waves:
+            self._share(wave)
+            last = first + len(wave)
+            while first < last:
+                count = min(last - first, max(1, self._prefill_tokens // len(self._pending[order[first]])))
+                logits.append(self._prefill_group(first, order[first : first + count]))
+                first += count
         return torch.cat(logits)
+
+    def _waves(self, rows: Sequence[int]) -> list[dict[int, tuple[int, int]]]:
+        """Rows in the order in which to compute them; see `shared_beginnings`.
+
+        Returns:
+            The rows of each wave, and for each of them the row that has its beginning and the number of tokens of it.
+            The rows with the most to compute come first, so that rows of one pass need little padding.
+        """
+        fresh = [row for row in rows if row in self._unread]
+        known = [int(self._cached[row]) for row in fresh]
+        plan = shared_beginnings([self._unread.pop(row) for row in fresh], known)
+        begun = {row: (0, row, int(self._cached[row])) for row in rows}
+        begun |= {row: (wave, fresh[source], length) for row, (wave, source, length) in zip(fresh, plan, strict=True)}
+        waves: list[dict[int, tuple[int, int]]] = [{} for _ in range(1 + max(wave for wave, _, _ in begun.values()))]
+        for row in sorted(rows, key=lambda row: begun[row][2] - self._cached[row] - len(self._pending[row])):
+            wave, source, length = begun[row]
+            waves[wave][row] = (source, length)
+        return waves
+
+    def _share(self, wave: dict[int, tuple[int, int]]) -> None:
+        """Copy to the rows of a wave what other rows have of them; see `_waves`."""
+        copies = [(source, row, length) for row, (source, length) in wave.items() if source != row]
+        if not copies:
+            return
+        slot_of_row = torch.from_numpy(np.argsort(self._row_in_slot))
+        sources, targets, lengths = (list(column) for column in zip(*copies, strict=True))
+        device = self._model.device
+        self._cache.share(slot_of_row[sources].to(device), slot_of_row[targets].to(device), max(lengths))
+        for row, length in zip(targets, lengths, strict=True):
+            self._pending[row] = self._pending[row][length - self._cached[row] :]
+            self._cached[row] = length
 
     def _prefill_group(self, first_slot: int, rows: _Ints) -> torch.Tensor:
         counts = np.asarray([len(self._pending[row]) for row in rows])

@@ -22,6 +22,7 @@ from search_agents.engines.base import (
 )
 from search_agents.engines.codec import TextCodec
 from search_agents.engines.generation import generate_in_sessions
+from search_agents.engines.prefixes import PrefixCache
 from search_agents.engines.pretrained import eos_ids, load_pretrained
 from search_agents.engines.scoring import score_texts
 from search_agents.engines.session import TransformersSession
@@ -42,6 +43,8 @@ class TransformersEngine:
         prefill_tokens: The most tokens of one forward pass over prompts and observations, padding included;
             bounds the memory of a turn.
         cache_tokens: The most tokens that are kept in the key-value cache when texts are generated outside sessions.
+        prefix_bytes: The most bytes of keys and values that are kept of texts generated outside sessions, for prompts
+            that begin alike; new weights make them void.
         name: What the model is called in tables; its own name by default.
 
     Raises:
@@ -58,6 +61,7 @@ class TransformersEngine:
         autocast: bool = False,
         prefill_tokens: int = 4096,
         cache_tokens: int = 65_536,
+        prefix_bytes: int = 2 << 30,
         name: str | None = None,
     ) -> None:
         self.name = name or Path(model.name_or_path).name or type(model).__name__
@@ -67,6 +71,8 @@ class TransformersEngine:
         self.autocast = autocast
         self._prefill_tokens = prefill_tokens
         self._cache_tokens = cache_tokens
+        self._prefixes = PrefixCache(prefix_bytes)
+        self._read_by: list[float] | None = None  # the weights that computed them, see `_weights`
         self.codec = TextCodec(tokenizer, eos_ids(getattr(model, "generation_config", None), tokenizer))
 
     @classmethod
@@ -88,7 +94,9 @@ class TransformersEngine:
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
     ) -> list[Completion | None]:
         """Write a text for each request; see `Engine.generate`."""
-        return generate_in_sessions(self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=self._cache_tokens)
+        return generate_in_sessions(
+            self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=self._cache_tokens, keep=self._keep
+        )
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts; see `Engine.score` and `score_texts`."""
@@ -108,7 +116,7 @@ class TransformersEngine:
     def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> TransformersSession:
         """Start a row for each prompt; see `TokenEngine.open`."""
         check_prompts(prompts, max_tokens=max_tokens, max_context=self.max_context)
-        return TransformersSession(
+        session = TransformersSession(
             self.model,
             self.codec,
             prompts,
@@ -117,6 +125,24 @@ class TransformersEngine:
             prefill_tokens=self._prefill_tokens,
             dtype=self._dtype,
         )
+        if self._read_by is not None and self._read_by == _weights(self.model):
+            session.recall(self._prefixes)
+        return session
+
+    def _keep(self, session: TransformersSession, texts: Sequence[Sequence[int]]) -> None:
+        weights = _weights(self.model)
+        if self._read_by != weights:
+            self._prefixes.clear()
+            self._read_by = weights
+        session.keep(self._prefixes, texts)
+
+
+def _weights(model: Any) -> list[float]:
+    """One number of each weight: an optimiser or a checkpoint changes some of them.
+
+    The version counters of PyTorch would not do: its fused optimisers leave them as they are.
+    """
+    return torch.stack([parameter.detach().reshape(-1)[0].float() for parameter in model.parameters()]).tolist()
 
 
 def _max_context(model: Any) -> int:

@@ -46,3 +46,24 @@ def test_slots_trade_places() -> None:
 def test_keys_and_values_are_kept_in_the_dtype_of_the_cache() -> None:
     cache = RaggedKVCache(1, 10, torch.bfloat16)
     assert write(cache, 0, [0], [1.0], crop=1).dtype is torch.bfloat16
+
+
+def test_a_slot_takes_the_beginning_of_another() -> None:
+    cache = RaggedKVCache(3, 10, torch.float32)
+    for position, values in enumerate(([1.0, 2.0, 3.0], [4.0, 5.0, 6.0])):
+        write(cache, 0, [position] * 3, values, crop=position + 1)
+    cache.share(torch.tensor([1, 1]), torch.tensor([0, 2]), 1)
+    assert write(cache, 0, [2, 2, 2], [7.0, 7.0, 7.0], crop=3).tolist() == [[2, 4, 7], [2, 5, 7], [2, 6, 7]]
+
+
+def test_what_is_read_from_one_cache_is_written_into_another() -> None:
+    cache, other = RaggedKVCache(2, 10, torch.float32), RaggedKVCache(3, 400, torch.float32)
+    for position, values in enumerate(([1.0, 2.0], [3.0, 4.0])):
+        write(cache, 0, [position] * 2, values, crop=position + 1)
+    kept = cache.read(1, 2)
+    write(cache, 0, [0, 0], [9.0, 9.0], crop=1)  # a copy: it stays what it was
+    other.write(2, kept, 1)
+    other.write(0, kept, 2)
+    assert write(other, 0, [2, 1, 1], [5.0, 5.0, 5.0], crop=3).tolist() == [[2, 4, 5], [0, 5, 0], [2, 5, 0]]
+    write(other, 0, [300, 2, 2], [6.0, 6.0, 6.0], crop=301)
+    assert len(other.read(0, 301)[0][0][0]) == 301
