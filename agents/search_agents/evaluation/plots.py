@@ -7,12 +7,12 @@ one recipe are drawn as their mean with a band from the lowest to the highest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from search_agents.evaluation.curves import make_band, panels_of, stage_bounds
 from search_env.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -24,14 +24,8 @@ __all__ = ["plot_comparison", "plot_training"]
 Row = Mapping[str, Any]
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#d9772b", "#3a9a5b", "#8a8f98"
-_PANELS = (
-    ("Reward", (("reward", "reward", _BLUE),)),
-    ("Answers", (("f1", "F1", _BLUE), ("em", "exact match", _ORANGE))),
-    ("Search and format", (("search_rate", "episodes that search", _BLUE), ("format_rate", "right format", _ORANGE))),
-    ("Searches per question", (("searches_per_question", "searches", _BLUE),)),
-    ("Response length (tokens)", (("response_tokens", "sampled tokens per episode", _BLUE),)),
-    ("Entropy and KL", (("entropy", "entropy (nats per token)", _BLUE), ("kl", "KL of one update", _ORANGE))),
-)
+_COLORS = (_BLUE, _ORANGE)
+_PANELS_IN_A_ROW = 4
 _BARS = (
     ("closed_book_before", "closed book,\nuntrained"),
     ("rag_before", "one retrieval,\nuntrained"),
@@ -52,17 +46,23 @@ def plot_training(runs: Sequence[Sequence[Row]], folder: Path) -> list[Path]:
         folder: Where ``training.png`` and ``training.svg`` go.
 
     Returns:
-        The files written; none if no run has a step.
+        The files written; none if no run has a step with figures.
     """
     runs = [run for run in runs if run]
-    if not runs:
+    panels = panels_of(runs)
+    if not panels:
         return []
-    figure = _figure(width=11, height=6)
-    for axes, (title, curves) in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
-        for key, label, color in curves:
+    columns = min(len(panels), _PANELS_IN_A_ROW)
+    lines = -(-len(panels) // columns)
+    figure = _figure(width=3.6 * columns, height=3 * lines)
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        for (key, label), color in zip(panel.curves, _COLORS, strict=False):
             _draw_curve(axes, runs, key, label=label, color=color)
-        _mark_stages(axes, runs)
-        _dress(axes, title, legend=len(curves) > 1)
+        for run in runs:
+            for bound, _ in stage_bounds(run):
+                axes.axvline(bound, color=_GREY, lw=1, ls="--", alpha=1 if len(runs) == 1 else 0.5)
+        _dress(axes, panel.title, legend=True)
         axes.set_xlabel("step", fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return _save(figure, folder, "training")
@@ -126,27 +126,10 @@ def _figure(*, width: float, height: float) -> Figure:
 
 
 def _draw_curve(axes: Axes, runs: Sequence[Sequence[Row]], key: str, *, label: str, color: str) -> None:
-    last = max(row["step"] for run in runs for row in run)
-    values = np.full((len(runs), last + 1), np.nan)  # [run, step]
-    for index, run in enumerate(runs):
-        for row in run:
-            if row.get(key) is not None:
-                values[index, row["step"]] = row[key]
-    steps = np.flatnonzero(~np.isnan(values).all(axis=0))
-    if not len(steps):
-        return
-    values = values[:, steps]
+    band = make_band(runs, key)
     if len(runs) > 1:
-        axes.fill_between(steps, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=color, alpha=0.2, lw=0)
-    axes.plot(steps, np.nanmean(values, axis=0), color=color, label=label, lw=1.8)
-
-
-def _mark_stages(axes: Axes, runs: Sequence[Sequence[Row]]) -> None:
-    """A dashed line where a stage gives way to the next, one for each run."""
-    for run in runs:
-        for row, after in pairwise(run):
-            if row["stage"] != after["stage"]:
-                axes.axvline(row["step"] + 0.5, color=_GREY, lw=1, ls="--", alpha=1 if len(runs) == 1 else 0.5)
+        axes.fill_between(band.steps, band.low, band.high, color=color, alpha=0.2, lw=0)
+    axes.plot(band.steps, band.mean, color=color, label=label, lw=1.8)
 
 
 def _draw_bars(axes: Axes, labels: Sequence[str], series: Mapping[str, tuple[Sequence[float], str]]) -> None:
