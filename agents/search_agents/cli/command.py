@@ -28,6 +28,7 @@ _VERBS = {
     "score": "score saved episodes, of ours or of other projects",
     "compare": "compare two evaluations question by question",
     "view": "write the episodes of a run, or of two side by side, as one HTML file",
+    "report": "write the curves, figures and samples of training runs, of one or of several seeds, as one HTML file",
     "resume": "go on with a training run, a sampling or an evaluation that was stopped",
     "index": "index a corpus for searching: on disk, or on a search server behind an alias",
     "data": "measure, check, fetch, index, generate and draw question sets",

@@ -11,7 +11,9 @@
     ├── evaluations/           before.json: scores; before.jsonl: the transcripts behind them
     ├── model/                 the trained model, safetensors
     ├── plots/                 PNG and SVG
+    ├── tensorboard/           event files of TensorBoard, one for each start of the run
     ├── examples.md            the same questions before and after
+    ├── report.html            curves, final figures and sampled episodes on one page
     └── summary.json           written last: its presence says that the run is finished
 
 A file is either whole or absent: JSON is written beside its place and renamed, and a

@@ -1,4 +1,4 @@
-"""The end of a run: floors, summary.json, plots, examples.md and the tables that are printed.
+"""The end of a run: floors, summary.json, plots, examples.md, report.html and the tables that are printed.
 
 All of it is made from the files of the run folder and the held-out questions, so a run
 that was stopped here ends the same way when it is resumed.
@@ -15,6 +15,7 @@ from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.floors import answer_floors, question_as_query
 from search_agents.evaluation.plots import plot_comparison, plot_training
 from search_agents.evaluation.report import METHOD_ROWS, examples_page, groups_table, results_table
+from search_agents.evaluation.training_report import make_report, read_run
 from search_agents.learning.run_folder import RunConfig, RunFolder, write_json, write_text
 from search_env.errors import RetrieverUnavailable
 
@@ -44,7 +45,7 @@ def write_summary(
         folder: The run folder, all evaluations done.
         held_out: The held-out questions.
         seconds: Wall-clock time of the whole run, all its starts together.
-        imitated: What supervised training has learnt from; it has no curves of rewards.
+        imitated: What supervised training has learnt from.
 
     Returns:
         The tables to print.
@@ -64,13 +65,13 @@ def write_summary(
             "ask": f'search-env ask "QUESTION" --model {folder.path} --corpus CORPUS.jsonl',
         },
     }
-    if imitated is None:
-        plot_training([folder.metrics()], folder.path / "plots")
-    else:
+    if imitated is not None:
         summary["imitated"] = dict(imitated)
+    plot_training([folder.metrics()], folder.path / "plots")
     plot_comparison(summary, folder.path / "plots")
     examples = examples_page(folder.transcripts("before"), folder.transcripts("after"))
     write_text(folder.path / "examples.md", examples)
+    write_text(folder.path / "report.html", make_report([read_run(folder.path, summary)]))
     write_json(folder.path / "summary.json", summary)
     tables = [results_table(summary), *(groups_table(summary, group) for group in ("by_kind", "by_hops"))]
     return "\n\n".join(table for table in tables if table)

@@ -28,12 +28,14 @@ from search_agents.learning.provenance import command_line, describe_origin, tim
 from search_agents.learning.run_folder import RunConfig, RunFolder
 from search_agents.learning.start import quiet_libraries
 from search_agents.learning.summary import evaluation_name, write_summary
+from search_agents.learning.tensorboard import ScalarLog
 from search_agents.models import write_protocol
 from search_agents.rollout import Episode
 from search_env.errors import SearchEnvError
 
 __all__ = ["resume", "train"]
 
+_AGENT = "r1-searcher"
 _BEFORE = {
     "closed_book_before": "naive-generation",
     "rag_before": "standard-rag",
@@ -129,16 +131,17 @@ class _Run:
     def go(self) -> str:
         """Do all that is left to do; returns the final tables."""
         self._open()
-        self._evaluate("the untrained model", agent="before", baselines=_BEFORE)
-        while not self._algorithm.finished:
-            if self._first_stage_is_over():
-                self._evaluate("the agent after the first stage", agent="stage1")
-            self._step()
-        self._evaluate("the trained model", agent="after", baselines=_AFTER)
+        with ScalarLog(self._folder.path / "tensorboard", after_step=self._algorithm.steps_done) as self._scalars:
+            self._evaluate("the untrained model", agent="before", baselines=_BEFORE)
+            while not self._algorithm.finished:
+                if self._first_stage_is_over():
+                    self._evaluate("the agent after the first stage", agent="stage1")
+                self._step()
+            self._evaluate("the trained model", agent="after", baselines=_AFTER)
         model = self._folder.path / "model"
         self._algorithm.save_model(model)
         write_protocol(model, self._config)
-        self._progress.phase("writing plots, examples and the summary")
+        self._progress.phase("writing plots, examples, the report and the summary")
         return write_summary(
             self._config, self._folder, self._held_out, seconds=self._elapsed(), imitated=self._imitated
         )
@@ -179,6 +182,7 @@ class _Run:
             row = _metrics_row(result, step=self._algorithm.steps_done)
             row |= {"seconds": round(time.perf_counter() - begun, 3), "elapsed": round(self._elapsed(), 3)}
             self._folder.append_metrics(row)
+            self._scalars.write("train", row, step=row["step"])
             if not isinstance(self._config, SFTConfig):
                 sampled = _sampled(self._algorithm.episodes, self._config.run.sampled_groups)
                 self._folder.write_episodes(row["step"], sampled)
@@ -202,7 +206,7 @@ class _Run:
         """Measure the agent at every temperature, and the baselines at the first; what is written is not done again."""
         headline = self._config.evaluation.temperatures[0]
         planned = {
-            evaluation_name(agent, temperature, headline): ("r1-searcher", temperature)
+            evaluation_name(agent, temperature, headline): (_AGENT, temperature)
             for temperature in self._config.evaluation.temperatures
         }
         if self._config.evaluation.baselines:
@@ -216,6 +220,8 @@ class _Run:
             found = self._held_out.measure(method, engine, temperature=temperature)
             result = {**found.to_dict(), "temperature": temperature, "elapsed": round(self._elapsed(), 3)}
             self._folder.write_evaluation(name, result, found.records())
+            if method == _AGENT:
+                self._scalars.write(f"evaluation-t{temperature:g}", result, step=self._algorithm.steps_done)
             self._progress.phase(f"  {name:20} f1 {found.scores.f1:.3f}  search {found.scores.search_rate:.2f}")
 
     def _elapsed(self) -> float:
