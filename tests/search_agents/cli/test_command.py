@@ -15,7 +15,7 @@ from search_env.registration import ENVIRONMENTS
 
 VERBS = (
     *("list", "play", "train", "sample", "sft", "eval", "score", "compare"),
-    *("leaderboard", "resume", "index", "serve", "ask"),
+    *("report", "leaderboard", "resume", "index", "serve", "ask"),
 )
 
 Captured = pytest.CaptureFixture[str]

@@ -126,3 +126,50 @@ def training_run(tmp_path: Path, episode: Episode, tokenizer: Any) -> Path:
     write_lines(folder / "evaluations" / "before.jsonl", [transcript_record(EVERY_OUTCOME["wrong"])])
     write_lines(folder / "episodes" / "step_000010.jsonl", [{**json.loads(episode.to_json()), "rank": "best"}])
     return folder
+
+
+def metrics_row(step: int, stage: str = "stage1", **figures: float | None) -> dict[str, Any]:
+    """A line of metrics.jsonl of a run that plays episodes."""
+    keys = (
+        "reward", "f1", "em", "search_rate", "format_rate", "searches_per_question", "response_tokens", "entropy", "kl",
+    )  # fmt: skip
+    return {"step": step, "stage": stage, **dict.fromkeys(keys, 0.5), "elapsed": 60.0 * step, **figures}
+
+
+def sample_row(played: Transcript, reward: float) -> dict[str, Any]:
+    """A line of episodes/step_*.jsonl."""
+    asked = played.question
+    return {
+        "group": 0, "rank": "best", "question_id": asked.id, "question": asked.text, "answers": list(asked.answers),
+        "answer": played.answer, "queries": list(played.queries), "reward": reward, "reward_parts": {"f1": reward},
+        "metrics": {}, "stop_reason": str(played.stop_reason), "format_problems": [], "segments": [],
+        "transcript": transcript_record(played),
+    }  # fmt: skip
+
+
+def write_run(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    *,
+    samples: dict[int, list[tuple[Transcript, float]]] | None = None,
+    evaluations: dict[str, float] | None = None,
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """The folder of a training run as it is while it works; `evaluations` are F1 by name of the file."""
+    settings = {
+        "run": {"seed": seed, "name": "test"},
+        "model": {"path": "tiny"},
+        "evaluation": {"temperatures": [0.0, 1.0]},
+        **config,
+    }
+    write_lines(folder / "metrics.jsonl", rows)
+    (folder / "config.json").write_text(json.dumps(settings))
+    (folder / "meta.json").write_text(json.dumps({"config": settings, "attempts": []}))
+    for step, episodes in (samples or {}).items():
+        write_lines(folder / "episodes" / f"step_{step:06d}.jsonl", [sample_row(*each) for each in episodes])
+    for name, f1 in (evaluations or {}).items():
+        scores = {"n": 20, "f1": f1, "em": 0.25, "cem": 0.5, "elapsed": 1.0}
+        (folder / "evaluations").mkdir(exist_ok=True)
+        (folder / "evaluations" / f"{name}.json").write_text(json.dumps(scores))
+    return folder

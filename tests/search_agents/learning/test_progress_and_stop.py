@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from search_agents.learning.interrupt import deferred_interrupt
-from search_agents.learning.progress import make_progress, step_line
+from search_agents.learning.progress import make_progress, sparkline, step_line
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import limit_threads
 
@@ -46,6 +46,40 @@ def test_every_display_shows_phases_and_steps(display: str, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "loading [bold]questions[/bold]" in out
     assert "reward 0.457" in out
+
+
+@pytest.mark.parametrize("display", ["plain", "rich"])
+def test_no_text_commands_the_terminal(display: str, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b]0;title\x07\x1b[31m\u202e[red]\r"
+    progress = make_progress(display, 28)
+    progress.phase(hostile)
+    progress.count(1, hostile)
+    progress.step({**ROW, "stage": hostile})
+    progress.close()
+    out = capsys.readouterr().out
+    assert out.count(r"\x1b]0;title\x07\x1b[31m\u202e[red]\r") >= 3
+    assert not {"\x1b", "\x07", "\u202e", "\r"} & set(out)
+
+
+def test_the_live_table_shows_first_and_newest_figures_and_the_course_between(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = make_progress("rich", 28)
+    for step, reward in enumerate((0.1, 0.4, 0.8), start=3):
+        progress.step({**ROW, "step": step, "reward": reward})
+    progress.close()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["metric", "first", "now", "steps", "3", "to", "5"] in lines
+    assert ["reward", "0.100", "0.800", "▁▄█"] in lines
+    assert ["kl", "-", "-"] in lines, "what was not measured has no course"
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([], ""), ([5.0, 5.0], "▅▅"), ([0.0, None, 7.0], "▁ █"), ([0.0, 1.0, 2.0, 3.0, 6.0, 8.0], "▁▃█"), ([None], " ")],
+)
+def test_a_sparkline_reaches_from_the_lowest_to_the_highest(values: list[float | None], drawn: str) -> None:
+    assert sparkline(values, width=3) == drawn
 
 
 def test_without_a_terminal_the_display_is_plain(capsys: pytest.CaptureFixture[str]) -> None:

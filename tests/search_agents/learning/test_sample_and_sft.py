@@ -237,6 +237,7 @@ def test_a_supervised_run_leaves_a_run_folder(trained: Path, sampled: Path) -> N
     assert imitated["encoded_again"] is True, "the teacher spoke in bytes"
     assert imitated["imitated_tokens"] < imitated["tokens"]
     assert not (trained / "episodes").exists()
+    assert "Loss" in (trained / "report.html").read_text() and (trained / "plots" / "training.svg").is_file()
     lines = (trained.parent / "printed").read_text().splitlines()
     assert lines[-1] == str(trained)
     assert any(line.startswith("| search agent, trained ") for line in lines)

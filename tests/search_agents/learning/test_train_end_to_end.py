@@ -109,8 +109,8 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_all_that_is_promised(finished: Path) -> None:
-    names = {"config.json", "meta.json", "metrics.jsonl", "examples.md", "summary.json"}
-    assert names | {"model", "plots", "episodes", "checkpoints", "evaluations"} == {
+    names = {"config.json", "meta.json", "metrics.jsonl", "examples.md", "report.html", "summary.json"}
+    assert names | {"model", "plots", "tensorboard", "episodes", "checkpoints", "evaluations"} == {
         path.name for path in finished.iterdir()
     }
     assert {path.name for path in (finished / "plots").iterdir()} == {
@@ -151,6 +151,27 @@ def test_the_summary_has_the_promised_keys_and_figures(finished: Path) -> None:
     assert summary["question_as_query_recall"]["all_gold_rate"] == 1.0
     assert summary["steps"] == {"stage1": 2, "stage2": 2}
     assert summary["environment"]["retriever_fingerprint"].startswith("bm25-")
+
+
+def test_the_report_shows_curves_floors_and_the_samples_of_each_step(finished: Path, tmp_path: Path) -> None:
+    page = (finished / "report.html").read_text()
+    payload = json.loads(page.split('type="application/json">')[1].split("</script>")[0])
+    curves = {curve["key"]: curve for panel in payload["panels"] for curve in panel["curves"]}
+    rows = read_jsonl(finished / "metrics.jsonl")
+    assert curves["reward"]["mean"] == [row["reward"] for row in rows]
+    assert {"f1", "searches_per_question", "response_tokens", "kl", "entropy", "format_rate"} <= curves.keys()
+    assert payload["runs"][0]["bounds"] == [{"place": 2.5, "stage": "stage2"}] and payload["runs"][0]["finished"]
+    evaluated = [row[0] for row in payload["tables"][0]["rows"]]
+    assert {"search agent, trained", "search agent, trained, temperature 0", "floor: random answer"} <= {*evaluated}
+    assert [step["step"] for step in payload["samples"][0]] == [1, 2, 3, 4]
+    assert main(["report", str(finished), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text() == page
+
+
+def test_the_scalars_of_every_step_and_evaluation_are_there_for_tensorboard(finished: Path) -> None:
+    (file,) = (finished / "tensorboard").iterdir()
+    told = file.read_bytes()
+    assert told.count(b"train/reward") >= 4 and told.count(b"evaluation-t1/f1") == 3 == told.count(b"evaluation-t0/f1")
 
 
 def test_the_sampled_episodes_are_the_best_and_worst_of_a_group(finished: Path) -> None:

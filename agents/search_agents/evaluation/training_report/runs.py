@@ -34,7 +34,7 @@ class TrainingRun:
     """The scores of what was evaluated, by its name for people, in the order of the table."""
     finished: bool
     seconds: float
-    """Wall-clock time that it has taken so far."""
+    """Wall-clock time up to its last step or evaluation."""
 
 
 def read_run(path: Path, summary: Json | None = None) -> TrainingRun:
@@ -51,14 +51,15 @@ def read_run(path: Path, summary: Json | None = None) -> TrainingRun:
     rows = list(_read_metrics(path / "metrics.jsonl"))
     if summary is None and folder.finished:
         summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    evaluations = _evaluations(folder)
     floors = {f"floor: {name.replace('_', ' ')}": scores for name, scores in (summary or {}).get("floors", {}).items()}
     return TrainingRun(
         path=path,
         config=folder.meta()["config"],
         rows=rows,
-        evaluations={**_evaluations(folder), **floors},
+        evaluations={**evaluations, **floors},
         finished=summary is not None,
-        seconds=folder.seconds_spent(),
+        seconds=max((done.get("elapsed") or 0.0 for done in (*rows, *evaluations.values())), default=0.0),
     )
 
 
