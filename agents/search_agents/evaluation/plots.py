@@ -64,7 +64,7 @@ def plot_training(runs: Sequence[Sequence[Row]], folder: Path) -> list[Path]:
                 axes.axvline(bound, color=_GREY, lw=1, ls="--", alpha=1 if len(runs) == 1 else 0.5)
         _dress(axes, panel.title, legend=True)
         axes.set_xlabel("step", fontsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     return _save(figure, folder, "training")
 
 

@@ -46,7 +46,7 @@ class ScalarLog:
         self._records.close()
 
     def write(self, group: str, figures: Mapping[str, Any], *, step: int) -> None:
-        """Write the numbers among some figures as ``group/name``; the step itself and what is no number are left out."""
+        """Write the numbers among some figures as ``group/name``, all but the step; what is no number is left out."""
         numbers = {name: value for name, value in figures.items() if name != "step" and type(value) in (int, float)}
         values = [self._summary.Value(tag=f"{group}/{name}", simple_value=value) for name, value in numbers.items()]
         self._add(step=step, summary=self._summary(value=values))

@@ -25,5 +25,6 @@ def make_report(runs: Sequence[TrainingRun]) -> str:
         DatasetError: If a file of sampled episodes is damaged; names file and line.
     """
     payload = make_payload(runs)
-    title = "Training of " + " and ".join(run["name"] for run in payload["runs"])
+    *others, last = (run["name"] for run in payload["runs"])
+    title = f"Training of {', '.join(others)} and {last}" if others else f"Training of {last}"
     return fill_page(__name__, payload, title=title)

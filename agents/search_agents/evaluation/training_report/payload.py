@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -94,7 +96,7 @@ def _run(run: TrainingRun, name: str) -> dict[str, Any]:
 
 def _names(runs: Sequence[TrainingRun]) -> list[str]:
     """The last part of each path; where they are the same, the whole path."""
-    names = [run.path.resolve().name for run in runs]
+    names = [Path(os.path.abspath(run.path)).name for run in runs]  # a link keeps the name that it was given
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
