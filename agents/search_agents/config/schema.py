@@ -205,6 +205,14 @@ class OptimizerSection(Section):
     """Largest global norm of the gradient."""
     num_learners: NonNegativeInt = 0
     """Learner processes; 0 learns in the driver's process."""
+    sharded: bool = False
+    """Learners share weights, gradients and moments (FSDP2), for models too large for each to hold them all."""
+
+    @model_validator(mode="after")
+    def _shards_need_learners(self) -> OptimizerSection:
+        if self.sharded and (self.num_learners < 2 or self.lora is not None):
+            raise ValueError("sharded needs num_learners >= 2 and no lora: it spreads all weights over the learners")
+        return self
 
 
 class LearnerSection(OptimizerSection):

@@ -70,6 +70,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.kv_cache_gb = 2.0
         self.packing = True
         self.gradient_checkpointing = False
+        self.sharded = False
         self.lora: dict[str, Any] | None = None
         self.advantage = Advantage.REINFORCE_PP.value
         self.prompts_per_batch = 32
@@ -104,6 +105,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         kv_cache_gb: float = NotProvided,
         packing: bool = NotProvided,
         gradient_checkpointing: bool = NotProvided,
+        sharded: bool = NotProvided,
         lora: Mapping[str, Any] | None = NotProvided,
         advantage: str = NotProvided,
         prompts_per_batch: int = NotProvided,
@@ -142,6 +144,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
             gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
                 less memory, a third more time.
+            sharded: Whether several learners share weights, gradients and moments (FSDP2) instead of each holding all.
             lora: Trains adapters of this ``rank`` and ``alpha`` instead of all weights; None trains all.
             advantage: ``reinforce++``, ``reinforce++-baseline``, ``grpo``, ``dr-grpo`` or ``rloo``; see
                 `search_agents.learning.advantages`.
@@ -185,6 +188,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "kv_cache_gb": kv_cache_gb,
             "packing": packing,
             "gradient_checkpointing": gradient_checkpointing,
+            "sharded": sharded,
             "lora": lora,
             "advantage": advantage,
             "prompts_per_batch": prompts_per_batch,
@@ -240,6 +244,11 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             raise ConfigError("dynamic_sampling needs group_size >= 2: a group of one never has a signal.")
         if self.kl_coef > 0 and self.kl_in == "loss" and self.kl_estimator == KLEstimator.K1:
             raise ConfigError("kl_in 'loss' needs kl_estimator 'k2' or 'k3': the gradient of k1 is 0 on average.")
+        if self.sharded and (self.num_learners < 2 or self.lora):
+            raise ConfigError(
+                f"sharded needs num_learners >= 2 and no lora; num_learners is {self.num_learners} and lora "
+                f"{self.lora}. Sharded learners train all weights, each a part of them."
+            )
         whole = ("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens")
         for name in whole:
             if not isinstance(self[name], int) or self[name] < 1:

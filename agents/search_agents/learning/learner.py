@@ -6,7 +6,8 @@ every loss is divided by the number of sampled tokens of the whole minibatch, ov
 learners. How the minibatch was cut therefore changes nothing but rounding.
 
 With several learners, gradients travel once a step: all backward passes but the last
-run without synchronisation. A step whose gradient is not finite is skipped by all.
+run without synchronisation. Sharded learners share what they have after every pass,
+for none has room for all gradients. A step whose gradient is not finite is skipped by all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -40,6 +42,7 @@ from search_agents.learning.rl_module import (
     pack,
     unpack,
 )
+from search_agents.learning.sharding import is_first, most, part_like, whole
 
 __all__ = [
     "LENGTHS",
@@ -79,6 +82,18 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         if self.config.torch_threads:
             torch.set_num_threads(self.config.torch_threads)
         super().build()
+
+    def _make_module(self) -> Any:
+        if not self.config.sharded:
+            return super()._make_module()
+        whole_model = Learner._make_module(self)  # not on the device yet, where it might not fit
+        for module_id in whole_model.keys():  # noqa: SIM118  (a module, not a mapping)
+            whole_model[module_id].shard(self._device)
+        return whole_model
+
+    def _make_modules_ddp_if_necessary(self) -> None:
+        if not self.config.sharded:
+            super()._make_modules_ddp_if_necessary()
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Make AdamW over every parameter that is trained."""
@@ -147,12 +162,10 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = _tensors(batch, self._device)
         module = self.module[DEFAULT_MODULE_ID].unwrapped()
         found: dict[int, torch.Tensor] = {}
-        for rows in self._micro_batches(columns):
-            micro = _select(columns, rows)
+        for rows, micro in self._micro_batches(columns):
+            logprobs = module.compute_logprobs(micro, reference=reference).cpu()
             counts = micro[ACTION_MASK][:, 1:].sum(dim=1).tolist()
-            found.update(
-                zip(rows.tolist(), module.compute_logprobs(micro, reference=reference).cpu().split(counts), strict=True)
-            )
+            found.update(zip(rows.tolist(), logprobs.split(counts)[: len(rows)], strict=True))
         return [found[row].numpy() for row in range(len(columns[LENGTHS]))]
 
     def save_pretrained(self, folder: str) -> None:
@@ -170,12 +183,14 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
     def save_to_folder(self, folder: str) -> None:
         """Write model (or adapters), tokenizer and optimizer; see `search_agents.learning.checkpoint`."""
         self.module[DEFAULT_MODULE_ID].unwrapped().save_pretrained(folder)
-        moments = {
-            f"{name}.{key}": value.contiguous()
+        gathered = (
+            (f"{name}.{key}", whole(value))
             for name, optimizer, param in self._trained()
             for key, value in optimizer.state[param].items()
-        }
-        save_file(moments, f"{folder}/{_OPTIMIZER_FILE}")
+        )
+        moments = {name: value.cpu().contiguous() for name, value in gathered if is_first() or not self.config.sharded}
+        if is_first() or not self.config.sharded:
+            save_file(moments, f"{folder}/{_OPTIMIZER_FILE}")
 
     def load_from_folder(self, folder: str, *, env_steps: int) -> None:
         """Take over what `save_to_folder` wrote.
@@ -191,7 +206,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         moments = load_file(f"{folder}/{_OPTIMIZER_FILE}", device=str(self._device))
         for name, optimizer, param in self._trained():
             keys = [key for key in moments if key.rpartition(".")[0] == name]
-            optimizer.state[param] = {key.rpartition(".")[2]: moments[key] for key in keys}
+            optimizer.state[param] = {key.rpartition(".")[2]: part_like(moments[key], param) for key in keys}
         for optimizer, schedule in self._optimizer_lr_schedules.items():
             self._set_optimizer_lr(optimizer, schedule.update(timestep=env_steps))
 
@@ -226,8 +241,8 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         columns = batch[DEFAULT_MODULE_ID]
         parts = self._micro_batches(columns)
         total = torch.zeros((), device=self._device)
-        for number, rows in enumerate(parts, start=1):
-            micro = {DEFAULT_MODULE_ID: _select(columns, rows)}
+        for number, (_, part) in enumerate(parts, start=1):
+            micro = {DEFAULT_MODULE_ID: part}
             with contextlib.nullcontext() if number == len(parts) else self._without_sync():
                 losses = self.compute_losses(fwd_out=self.module.forward_train(micro), batch=micro)
                 loss = sum(losses.values())
@@ -237,13 +252,25 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         self.apply_gradients({ref: param.grad for ref, param in self._params.items()})
         return {}, {DEFAULT_MODULE_ID: total}, {}
 
-    def _micro_batches(self, columns: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        return micro_batches(columns[LENGTHS], self.config.micro_batch_tokens, padded=not self.config.packing)
+    def _micro_batches(self, columns: Mapping[str, torch.Tensor]) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Indices of the rows of each micro-batch, and its columns.
+
+        Sharded learners take equally many passes: those with fewer micro-batches get some of no rows, whose columns
+        hold a row without sampled tokens.
+        """
+        parts = micro_batches(columns[LENGTHS], self.config.micro_batch_tokens, padded=not self.config.packing)
+        found = [(rows, _select(columns, rows)) for rows in parts]
+        if self.config.sharded:
+            nothing = {name: column.new_zeros((1, 2) if name in _PADDED else 1) for name, column in columns.items()}
+            nothing |= {name: column.new_ones(1) for name, column in columns.items() if name == NUM_TOKENS}
+            passes = most(len(found), self._device)
+            found += [(torch.empty(0, dtype=torch.long), nothing)] * (passes - len(found))
+        return found
 
     def apply_gradients(self, gradients_dict: Mapping[Any, torch.Tensor | None]) -> None:
         """Clip the gradient and take the step, or skip it if its norm is not finite."""
         params = list(self._params.values())
-        norm = torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip or float("inf"))
+        norm = whole(torch.nn.utils.clip_grad_norm_(params, self.config.grad_clip or float("inf")))
         finite = bool(torch.isfinite(norm))
         for optimizer in self._named_optimizers.values():
             if finite:
@@ -255,7 +282,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
 
     def _without_sync(self) -> contextlib.AbstractContextManager[None]:
         module = self.module[DEFAULT_MODULE_ID]
-        return module.no_sync() if self.distributed else contextlib.nullcontext()
+        return module.no_sync() if self.distributed and not self.config.sharded else contextlib.nullcontext()
 
     def _log_parts(self, module_id: str, parts: Mapping[str, torch.Tensor]) -> None:
         """Log what adds up over micro-batches and learners; the sum is the mean over the steps of an update."""
@@ -270,7 +297,11 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
 
     def _set_optimizer_state(self, state: Mapping[str, Any]) -> None:
         for name, entry in state.items():
-            self._named_optimizers[name].load_state_dict(_map(entry["state"], unpack))
+            optimizer, loaded = self._named_optimizers[name], _map(entry["state"], unpack)
+            for index, param in enumerate(self._optimizer_parameters[optimizer]):
+                moments = loaded["state"].get(index, {})
+                loaded["state"][index] = {key: part_like(value, param) for key, value in moments.items()}
+            optimizer.load_state_dict(loaded)
 
     @staticmethod
     def _set_optimizer_lr(optimizer: torch.optim.Optimizer, lr: Any) -> None:

@@ -9,13 +9,13 @@ therefore compute the same update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_LEARNER, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -23,6 +23,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from search_agents.learning.aggregation import Aggregation, episode_weights
 from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS, REFERENCE_LOGPROBS, WEIGHT
 from search_agents.learning.rl_module import ACTION_MASK, INPUT_IDS
+from search_agents.learning.sharding import is_first
 
 __all__ = ["EpisodeLearnerGroup", "Row", "build_batches", "share_out"]
 
@@ -113,9 +114,34 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
         return logprobs
 
     def on_first_learner(self, function: Callable[[Any], Any]) -> Any:
-        """Call a function with the first learner, wherever it runs; the others hold the same."""
+        """Call a function with the first learner, wherever it runs; the others hold the same.
+
+        Sharded learners are all called, for each holds a part only; what the first returns counts.
+        """
+        if self.config.sharded:
+
+            def report(learner: Any) -> Any:
+                result = function(learner)
+                return result if is_first() else None
+
+            return self._get_results(self.foreach_learner(report))[0]
         first = None if self.is_local else self._worker_manager.healthy_actor_ids()[:1]
         return self._get_results(self.foreach_learner(function, remote_actor_ids=first))[0]
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """RLlib's state."""
+        if not self.config.sharded or not self._check_component(COMPONENT_LEARNER, components, not_components):
+            return super().get_state(components, not_components=not_components, **kwargs)  # type: ignore[no-any-return]
+        wanted = self._get_subcomponents(COMPONENT_LEARNER, components)
+        unwanted = self._get_subcomponents(COMPONENT_LEARNER, not_components)
+        state = self.on_first_learner(lambda each: each.get_state(wanted, not_components=unwanted, **kwargs))
+        return {COMPONENT_LEARNER: state}
 
 
 def build_batches(

@@ -12,7 +12,7 @@ LoRA a state holds the adapters alone: the rest never changes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -20,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from ray.rllib.core.rl_module.torch import TorchRLModule
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from search_agents.engines.pretrained import load_pretrained
 from search_agents.learning.lora import add_lora, load_adapter, without_adapter
 from search_agents.learning.packing import pack_rows, packed_states, padded_states, takes_packed_rows
+from search_agents.learning.sharding import is_first, part_like, shard, whole
 from search_env.errors import ModelError
 
 __all__ = [
@@ -77,24 +79,38 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         elif self.model_config["reference"] and not self.inference_only:
             reference = copy.deepcopy(self.model).requires_grad_(False)
         # Not a submodule: a reference is neither trained nor synchronised nor saved.
-        object.__setattr__(self, "_reference", reference)
+        object.__setattr__(self, "_reference", reference and _Reference(reference, self._evaluate))
 
     def train(self, mode: bool = True) -> LLMModule:
         """Stay in evaluation mode: with dropout the trained policy would not be the one that sampled."""
         super().train(False)
         return self
 
-    def _forward_train(self, batch: Mapping[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+    def shard(self, device: torch.device) -> None:
+        """Spread the model over all learners; see `search_agents.learning.sharding`."""
+        shard(self, self.model, device)
+        if self._reference is not None:
+            shard(self._reference, self._reference.model, device)
+
+    def forward(self, batch: Mapping[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+        """What synchronisation and sharding hook into; see `_forward_train`."""
         return self._evaluate(self.model, batch)
+
+    def _forward_train(self, batch: Mapping[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
+        output: dict[str, torch.Tensor] = self(batch)
+        return output
 
     @torch.no_grad()
     def compute_logprobs(self, batch: Mapping[str, torch.Tensor], *, reference: bool) -> torch.Tensor:
         """Log-probs of the sampled tokens, as `LOGPROBS` of the training forward, now or under the reference."""
         if reference and self.model_config["lora"]:
             with without_adapter(self.model):
-                return self._evaluate(self.model, batch)[LOGPROBS]
-        model = self._reference.to(batch[INPUT_IDS].device) if reference else self.model
-        return self._evaluate(model, batch)[LOGPROBS]
+                return self._forward_train(batch)[LOGPROBS]
+        module = self._reference.to(batch[INPUT_IDS].device) if reference else self
+        logprobs: torch.Tensor = module(batch)[LOGPROBS]
+        if isinstance(module, FSDPModule):
+            module.reshard()  # else what is gathered outlives the next change of the weights
+        return logprobs
 
     def _evaluate(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with self._precision(batch[INPUT_IDS].device):
@@ -178,7 +194,7 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
             )
         with torch.no_grad():
             for name, tensor in own.items():
-                tensor.copy_(unpack(state[name]))
+                tensor.copy_(part_like(unpack(state[name]), tensor))
 
     def _own_tensors(self) -> list[tuple[str, torch.Tensor]]:
         """What training changes: all weights, or the adapters."""
@@ -187,9 +203,17 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         return [(name, param) for name, param in self.model.named_parameters() if param.requires_grad]
 
     def save_pretrained(self, folder: str) -> None:
-        """Write model and tokenizer as Transformers reads them; of a model with adapters, the adapters."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write model and tokenizer as Transformers reads them; of a model with adapters, the adapters.
+
+        All learners call it together where they share the weights; the first writes.
+        """
+        weights = None
+        if isinstance(self, FSDPModule):
+            gathered = ((name, whole(tensor)) for name, tensor in named_tensors(self.model))
+            weights = {name: tensor.cpu() for name, tensor in gathered if is_first()}
+        if is_first() or weights is None:
+            self.model.save_pretrained(folder, state_dict=weights)
+            self.tokenizer.save_pretrained(folder)
 
     def load_pretrained(self, folder: str) -> None:
         """Take over what `save_pretrained` wrote, in place.
@@ -204,6 +228,17 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         self.set_state({name: pack(tensor) for name, tensor in named_tensors(saved)})
 
 
+class _Reference(torch.nn.Module):
+    """The frozen initial policy."""
+
+    def __init__(self, model: Any, evaluate: Callable[..., dict[str, torch.Tensor]]) -> None:
+        super().__init__()
+        self.model, self._evaluate = model, evaluate
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return self._evaluate(self.model, batch)
+
+
 class PackedTensor(NamedTuple):
     """A tensor that travels and is stored as plain NumPy, which has no bfloat16."""
 
@@ -214,9 +249,9 @@ class PackedTensor(NamedTuple):
 
 
 def pack(tensor: torch.Tensor) -> PackedTensor:
-    """Copy a tensor to NumPy without a change of value."""
+    """Copy a tensor to NumPy without a change of value; of one that is spread over the learners, the whole."""
     dtype = str(tensor.dtype).removeprefix("torch.")
-    tensor = tensor.detach().cpu().contiguous()
+    tensor = whole(tensor.detach()).cpu().contiguous()
     viewed = tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor
     return PackedTensor(dtype, np.array(viewed.numpy()))
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from safetensors.torch import load_file
 from search_agents.learning import SupervisedConfig
+from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 from search_agents.learning.learner_group import EpisodeLearnerGroup, Row
 from search_agents.learning.rl_module import unpack
 from search_agents.rollout import Episode, SegmentKind, TokenSegment
+from torch.distributed.tensor import DTensor
 
+from search_env.errors import ConfigError
 from search_env.types import FormatVerdict, Question, StopReason, Transcript
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -46,11 +50,13 @@ def train(group: EpisodeLearnerGroup, rows: list[Row]) -> dict[str, float]:
     return summed | {"grad_norm": np.mean([part["grad_norm"].peek() for part in parts])}
 
 
-def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any], sharded: bool) -> None:
     rows = make_rows(11)
     settings = {"micro_batch_tokens": 100, "kl_coef": 0.1, "grad_clip": 0.5}
     alone = make_config(**settings).build_learner_group()
-    together = make_config(**settings).learners(num_learners=2, num_cpus_per_learner=1).build_learner_group()
+    config = make_config(**settings, sharded=sharded, gradient_checkpointing=sharded)
+    together = config.learners(num_learners=2, num_cpus_per_learner=1).build_learner_group()
     references = [group.compute_logprobs(rows, reference=True) for group in (alone, together)]
     for one, two in zip(*references, strict=True):
         np.testing.assert_allclose(one, two, atol=1e-5)
@@ -71,14 +77,22 @@ def test_two_learners_give_the_update_of_one(make_config: Callable[..., Any]) ->
     moved = max(float((unpack(states[0][name]) - unpack(initial[name])).abs().max()) for name in initial)
     assert moved > 1e-3, "or the comparison would say nothing"
 
-    copies = [
+    held = [
         result.get()
         for result in together.foreach_learner(
-            lambda learner: learner.module[DEFAULT_MODULE_ID].unwrapped().model.lm_head.weight.detach().numpy()
+            lambda learner: local(learner.module[DEFAULT_MODULE_ID].unwrapped().model.lm_head.weight).detach().numpy()
         )
     ]
-    np.testing.assert_array_equal(copies[0], copies[1])
+    if sharded:
+        assert len(held[0]) == len(held[1]) == len(states[0]["lm_head.weight"].data) / 2
+    else:
+        np.testing.assert_array_equal(held[0], held[1])
     together.shutdown()
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def make_episode(number: int) -> Episode:
@@ -115,3 +129,37 @@ def test_two_learners_imitate_as_one_does(policy_folder: Path, tmp_path: Path, s
     for name, tensor in models[0].items():
         np.testing.assert_allclose(models[1][name], tensor, atol=1e-5, err_msg=name)
     assert max(float((tensor - before[name]).abs().max()) for name, tensor in models[0].items()) > 1e-3
+
+
+def test_a_checkpoint_of_sharded_learners_goes_on_anywhere(
+    policy_folder: Path, tmp_path: Path, start: Callable[[Any], Any]
+) -> None:
+    config = SupervisedConfig().training(model=policy_folder, lr=1e-3, minibatch_size=3, autocast=False, epochs=1)
+    sharded = config.copy(copy_frozen=False).training(sharded=True).learners(num_learners=2, num_cpus_per_learner=1)
+    episodes = [make_episode(number) for number in range(9)]
+    algorithms = [start(each) for each in (sharded, config, sharded)]
+    for algorithm in algorithms:
+        algorithm.imitate(episodes)
+    first, alone, again = algorithms
+    first.train()
+    load_checkpoint(alone, save_checkpoint(first, tmp_path / "first"))
+    alone.train()
+    load_checkpoint(again, save_checkpoint(alone, tmp_path / "alone"))
+    group = again.learner_group
+    group.set_state(group.get_state())  # RLlib's own checkpoints hold the same
+    again.train()
+    again.save_model(tmp_path / "again")
+    for _ in range(2):
+        first.train()
+    first.save_model(tmp_path / "whole")
+    found, expected = (load_file(tmp_path / name / "model.safetensors") for name in ("again", "whole"))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(found[name], tensor, atol=1e-5, err_msg=name)
+
+
+def test_sharding_needs_learners_and_all_weights(make_config: Callable[..., Any]) -> None:
+    with pytest.raises(ConfigError, match="num_learners >= 2"):
+        make_config(sharded=True).validate()
+    with pytest.raises(ConfigError, match="no lora"):
+        make_config(sharded=True, lora={"rank": 2, "alpha": 2.0}).learners(num_learners=2).validate()
