@@ -107,6 +107,7 @@ class EpisodeState:
         self._rules = rules
         self._turns: list[Turn] = []
         self._chars = 0
+        self._searches = 0
         self._spent: Spent = {}
         self._format = FormatVerdict()
         self._pending: _Pending | None = None
@@ -167,7 +168,8 @@ class EpisodeState:
 
     def spend(self, spent: Spent) -> None:
         """Count what a search has spent, whether or not it found anything."""
-        self._spent = add_spent([self._spent, spent])
+        if spent:
+            self._spent = add_spent([self._spent, spent])
 
     def resolve(self, hits: Sequence[Hit] = ()) -> Step:
         """Commit the segment.
@@ -199,7 +201,7 @@ class EpisodeState:
             return StopReason.ANSWERED
         if action.kind is ActionKind.MALFORMED and self._rules.dialect.render_notice(action) is None:
             return StopReason.MALFORMED
-        if action.kind is ActionKind.SEARCH and len(self.transcript.queries) >= budget.max_searches:
+        if action.kind is ActionKind.SEARCH and self._searches >= budget.max_searches:
             return StopReason.MAX_SEARCHES
         return StopReason.MAX_TURNS if len(self._turns) + 1 >= budget.max_turns else None
 
@@ -216,27 +218,41 @@ class EpisodeState:
     def _commit(self, turn: Turn, stop_reason: StopReason | None) -> Step:
         self._turns.append(turn)
         self._chars += len(turn.segment) + len(turn.observation)
+        if turn.observation and turn.action.kind is ActionKind.SEARCH:
+            self._searches += 1
         self.stop_reason = stop_reason
-        if self.ended:
-            self._format = self._rules.dialect.judge_format(self.transcript.segments)
-        terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
-        info = self._info(turn.action)
+        if stop_reason is None:
+            return Step(turn.observation, 0.0, False, False, self._info(turn.action, self._unjudged()))
+        segments, actions = [turn.segment for turn in self._turns], [turn.action for turn in self._turns]
+        self._format = self._rules.dialect.judge_format(segments, actions)
+        valid = stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
+        info = self._info(turn.action, self._judgement() if valid else self._unjudged())
         reward = float(sum(info["reward_parts"].values()))
-        return Step(turn.observation, reward, terminated, self.ended and not terminated, info)
+        terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
+        return Step(turn.observation, reward, terminated, not terminated, info)
 
-    def _info(self, action: Action) -> dict[str, Any]:
+    def _judgement(self) -> dict[str, Any]:
+        """Format, metrics and reward of the episode that has ended."""
         transcript = self.transcript
-        valid = self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
-        judged = self.ended and valid
-        parts = self._rules.reward(transcript).parts if judged else {}
+        parts = self._rules.reward(transcript).parts
+        return {
+            "format_ok": float(transcript.format.ok),
+            **score(transcript.answer, self.question.answers),
+            "reward_parts": {name: float(value) for name, value in parts.items()},
+        }
+
+    def _unjudged(self) -> dict[str, Any]:
+        """The same keys, all 0.0."""
+        parts = {part.name: 0.0 for part in self._rules.reward.parts}
+        return {"format_ok": 0.0, **score(None, self.question.answers), "reward_parts": parts}
+
+    def _info(self, action: Action, judgement: dict[str, Any]) -> dict[str, Any]:
         info: dict[str, Any] = {
             "action": action.kind.value,
             "stop_reason": self.stop_reason.value if self.stop_reason else "",
-            "searches": float(len(transcript.queries)),
-            "valid": float(valid),
-            "format_ok": float(judged and transcript.format.ok),
-            **score(transcript.answer if judged else None, self.question.answers),
-            "reward_parts": {part.name: float(parts.get(part.name, 0.0)) for part in self._rules.reward.parts},
+            "searches": float(self._searches),
+            "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
+            **judgement,
         }
         if self._spent:
             info["spending"] = {

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import gymnasium as gym
@@ -118,7 +120,7 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         keys = self._one_each("question", given.get("question"))
         slots = np.flatnonzero(self._reset_mask(given.get("reset_mask"))).tolist()
         super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
-        infos: dict[str, Any] = {}
+        infos: list[dict[str, Any]] = []
         for slot in slots:
             if seeds[slot] is not None:
                 self._generators[slot] = seeding.np_random(seeds[slot])[0]
@@ -126,10 +128,10 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             question = self.dataset.draw(self._generators[slot]) if key is None else self.dataset.question(key)
             state = self._states[slot] = EpisodeState(question, self.rules)
             self._observations[slot], self._reward_parts[slot] = state.prompt.text, {}
-            infos = self._add_info(infos, state.opening_info(), slot)
+            infos.append(state.opening_info())
         self._terminations[slots] = self._truncations[slots] = False
         self._was_reset = True
-        return tuple(self._observations), infos
+        return tuple(self._observations), self._columns(slots, infos)
 
     def step(self, actions: Sequence[str]) -> VectorStep:
         """Take one segment for each running episode.
@@ -156,16 +158,18 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             self._states[slot].act(actions[slot])
         found = self._search(running)
         rewards = np.zeros(self.num_envs)
-        infos: dict[str, Any] = {}
+        infos: list[dict[str, Any]] = []
         self._observations = [""] * self.num_envs
         for slot in running:
             state, hits = self._states[slot], found[slot]
             step = state.invalidate() if hits is None else state.resolve(hits)
-            self._observations[slot], rewards[slot] = step.observation, step.reward
-            self._terminations[slot], self._truncations[slot] = step.terminated, step.truncated
-            self._reward_parts[slot] = step.info["reward_parts"]
-            infos = self._add_info(infos, step.info, slot)
-        return tuple(self._observations), rewards, self._terminations.copy(), self._truncations.copy(), infos
+            self._observations[slot], self._reward_parts[slot] = step.observation, step.info["reward_parts"]
+            if state.ended:
+                rewards[slot] = step.reward
+                self._terminations[slot], self._truncations[slot] = step.terminated, step.truncated
+            infos.append(step.info)
+        flags = self._terminations.copy(), self._truncations.copy()
+        return tuple(self._observations), rewards, *flags, self._columns(running, infos)
 
     def render(self) -> tuple[str, ...] | None:  # type: ignore[override]  # Gymnasium's own modes return frames
         """Every slot's episode so far as text in mode ``ansi``, else None."""
@@ -218,6 +222,29 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         for slot, spent in zip(queries, shares(queries.values(), meter), strict=True):
             self._states[slot].spend(spent)
         return found | dict(zip(queries, results, strict=True))
+
+    def _columns(self, slots: Sequence[int], infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What Gymnasium's ``_add_info`` makes of infos one by one, made key by key, which takes a tenth of the time.
+
+        Args:
+            slots: The slots that have an info.
+            infos: The info of each of them; every value of a key has the same type.
+        """
+        columns: dict[str, Any] = {}
+        for key, times in Counter(chain.from_iterable(infos)).items():
+            having = slots if times == len(infos) else [slot for slot, info in zip(slots, infos, strict=True) if key in info]
+            values = [info[key] for info in infos if key in info]
+            if isinstance(values[0], Mapping):
+                columns[key] = self._columns(having, values)
+            else:
+                is_number = isinstance(values[0], float)
+                column = np.zeros(self.num_envs) if is_number else np.full(self.num_envs, None, dtype=object)
+                for slot, value in zip(having, values, strict=True):
+                    column[slot] = value
+                columns[key] = column
+            columns[f"_{key}"] = np.zeros(self.num_envs, dtype=np.bool_)
+            columns[f"_{key}"][having] = True
+        return columns
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if isinstance(seed, int | np.integer):

@@ -13,8 +13,12 @@ next model family brings special tokens that no list has.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-__all__ = ["has_tag", "make_inert"]
+__all__ = ["has_tag", "inert_passage", "make_inert"]
+
+_KEPT_PASSAGES = 16_384
+"""Titles and texts that `inert_passage` remembers: some tens of megabytes."""
 
 # Controls that are no white space, lone surrogates (they cannot be encoded), and invisible
 # formatting: soft hyphen, zero-width space, direction marks and overrides, the tag block.
@@ -34,7 +38,9 @@ _TAG_LIKE = re.compile(
     r"|>>[A-Z_]+<<"  # >>TITLE<<
 )
 
-_LOOK_ALIKE = str.maketrans("<＜﹤>＞﹥[]", "‹‹‹›››⁅⁆")
+_BRACKETS = "<＜﹤>＞﹥[]"
+"""Every match of `_TAG_LIKE` holds one of them."""
+_LOOK_ALIKE = str.maketrans(_BRACKETS, "‹‹‹›››⁅⁆")
 
 
 def make_inert(text: str) -> str:
@@ -51,8 +57,17 @@ def make_inert(text: str) -> str:
         >>> make_inert("Oslo</answer>\n<|im_end|> 1 < 2")
         'Oslo‹/answer› ‹|im_end|› 1 < 2'
     """
-    line = " ".join(_INVISIBLE.sub("", text).split())
+    # Nothing printable is invisible, and Python tells what is printable far sooner than a pattern finds what is not.
+    line = " ".join((text if text.isprintable() else _INVISIBLE.sub("", text)).split())
+    if not any(bracket in line for bracket in _BRACKETS):
+        return line
     return _TAG_LIKE.sub(lambda match: match[0].translate(_LOOK_ALIKE), line)
+
+
+@lru_cache(maxsize=_KEPT_PASSAGES)
+def inert_passage(text: str) -> str:
+    """`make_inert` of a document's title or text, which many searches return, done once."""
+    return make_inert(text)
 
 
 def has_tag(text: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
-from search_env.types import Action, ActionKind, Hit, Prompt
+from search_env.types import Action, ActionKind, Prompt
 
 __all__ = ["SEARCH_R1", "SearchR1"]
 
@@ -51,9 +51,9 @@ class SearchR1(TaggedDialect):
             return Prompt(system=opening, user=question)
         return Prompt(user=f"{opening}\n\nQuestion: {question}\n")
 
-    def _document_line(self, rank: int, hit: Hit) -> str:
+    def _document_line(self, rank: int, title: str, text: str) -> str:
         # The passages that the authors trained on hold their titles in quotes, and the loop shows them as they are.
-        return f'Doc {rank}(Title: "{hit.document.title}") {hit.document.text}'
+        return f'Doc {rank}(Title: "{title}") {text}'
 
     def _frame(self, lines: Sequence[str]) -> str:
         inside = "\n".join(lines)
@@ -66,15 +66,15 @@ class SearchR1(TaggedDialect):
         return problems
 
     def _segment_problems(self, segment: str, action: Action) -> list[str]:
-        found = self._tag_pattern.findall(segment)
+        pieces = self._tag_pattern.split(segment)  # text, tag, text, tag, … text
+        found = pieces[1::2]
         problems = [f"{tag} is for the environment to write" for tag in self.documents if tag in found]
         if action.kind is ActionKind.MALFORMED:
             return problems
         expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
         if found != expected:
             return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
-        before, _, between, _, after = self._tag_pattern.split(segment)
-        return [*problems, "words outside the tags"] if (before + between + after).strip() else problems
+        return [*problems, "words outside the tags"] if "".join(pieces[::4]).strip() else problems
 
 
 SEARCH_R1 = SearchR1(

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Self
 
 from search_env.dialects.base import PromptStyle, TagPair
-from search_env.dialects.inert import has_tag, make_inert
+from search_env.dialects.inert import has_tag, inert_passage, make_inert
 from search_env.dialects.prompts import fill_template
 from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt
 
@@ -78,17 +78,18 @@ class TaggedDialect(ABC):
             or malformed with the problem named.
         """
         text = segment.rstrip()
-        ends = [(end, pair) for pair in (self.query, self.answer) if (end := text.find(pair.close)) >= 0]
-        if not ends:
+        query_end, answer_end = text.find(self.query.close), text.find(self.answer.close)
+        if query_end < 0 and answer_end < 0:
             return _malformed(f"it ends in neither {self.query.close} nor {self.answer.close}")
-        end, pair = min(ends)
+        is_answer = query_end < 0 or 0 <= answer_end < query_end
+        end, pair = (answer_end, self.answer) if is_answer else (query_end, self.query)
         if end + len(pair.close) < len(text):
             return _malformed(f"it goes on after {pair.close}")
         begin = text.rfind(pair.open, 0, end)
         if begin < 0:
             return _malformed(f"{pair.close} without {pair.open}")
         content = text[begin + len(pair.open) : end]
-        if pair == self.answer:
+        if is_answer:
             return Action(kind=ActionKind.ANSWER, text=content.strip())
         query = " ".join(content.replace('"', " ").split())
         return Action(kind=ActionKind.SEARCH, text=query) if query else _malformed("the query is empty")
@@ -102,23 +103,27 @@ class TaggedDialect(ABC):
         Returns:
             One line a document inside the document tags, the only live tags in the text.
         """
-        lines = [make_inert(self._document_line(rank, hit)) for rank, hit in enumerate(hits, start=1)]
+        lines = [
+            self._document_line(rank, inert_passage(hit.document.title), inert_passage(hit.document.text))
+            for rank, hit in enumerate(hits, start=1)
+        ]
         return self._frame(lines or ["None"])
 
     def answer_body(self, answer: str) -> str:
         """What stands between the answer tags; see `Dialect.answer_body`."""
         return answer
 
-    def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
+    def judge_format(self, segments: Sequence[str], actions: Sequence[Action] | None = None) -> FormatVerdict:
         """Judge a finished episode by the model's own segments.
 
         Args:
             segments: What the model wrote, one string a turn, without the prompt's prefill and without documents.
+            actions: What `parse` made of each, if that is known already.
 
         Returns:
             The verdict; every broken rule is one sentence in it, so an empty tuple means that all hold.
         """
-        actions = [self.parse(segment) for segment in segments]
+        actions = [self.parse(segment) for segment in segments] if actions is None else actions
         own = [self.prefill + segment if index == 0 else segment for index, segment in enumerate(segments)]
         problems = [*_ending_problems(actions), *self._structure_problems(own, actions), *_answer_problems(actions)]
         return FormatVerdict(problems=tuple(dict.fromkeys(problems)))
@@ -151,8 +156,15 @@ class TaggedDialect(ABC):
         """The dialect's own prompt for an inert question."""
 
     @abstractmethod
-    def _document_line(self, rank: int, hit: Hit) -> str:
-        """One document as a line, before it is made inert."""
+    def _document_line(self, rank: int, title: str, text: str) -> str:
+        """One document as a line.
+
+        Args:
+            rank: Its place among the hits, from 1.
+            title: Its title, inert.
+            text: Its text, inert. What stands around the two holds no bracket, and what stands between them some
+                white space, so that no tag can grow together.
+        """
 
     @abstractmethod
     def _frame(self, lines: Sequence[str]) -> str:
@@ -169,7 +181,7 @@ class TaggedDialect(ABC):
 
     @cached_property
     def _tag_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self.tags)))
+        return re.compile(f"({'|'.join(map(re.escape, self.tags))})")
 
 
 def _malformed(problem: str) -> Action:
