@@ -15,7 +15,7 @@ spent anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,10 @@ from search_env.rewards import Reward
 from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt, Question, StopReason, Transcript, Turn
 
 __all__ = ["Budget", "EpisodeState", "Rules", "Step", "check_count"]
+
+# Python 3.11 takes longer to look a member up than to compare it, and a step compares several.
+_SEARCH, _ANSWER, _MALFORMED = ActionKind
+_UNJUDGED: dict[str, Any] = {"format_ok": 0.0, **score(None, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +135,10 @@ class EpisodeState:
     @property
     def query(self) -> str | None:
         """The search that must run before `resolve`, or None if the segment needs none."""
-        if self._pending is None or self._pending.stop_reason is not None:
+        pending = self._pending
+        if pending is None or pending.stop_reason is not None:
             return None
-        return self._pending.action.text if self._pending.action.kind is ActionKind.SEARCH else None
+        return pending.action.text if pending.action.kind is _SEARCH else None
 
     def opening_info(self) -> dict[str, Any]:
         """The info of a reset: what a runner needs to know about the episode, never the answer."""
@@ -197,16 +202,16 @@ class EpisodeState:
 
     def _stop_reason_at(self, action: Action) -> StopReason | None:
         budget = self._rules.budget
-        if action.kind is ActionKind.ANSWER:
+        if action.kind is _ANSWER:
             return StopReason.ANSWERED
-        if action.kind is ActionKind.MALFORMED and self._rules.dialect.render_notice(action) is None:
+        if action.kind is _MALFORMED and self._rules.dialect.render_notice(action) is None:
             return StopReason.MALFORMED
-        if action.kind is ActionKind.SEARCH and self._searches >= budget.max_searches:
+        if action.kind is _SEARCH and self._searches >= budget.max_searches:
             return StopReason.MAX_SEARCHES
         return StopReason.MAX_TURNS if len(self._turns) + 1 >= budget.max_turns else None
 
     def _observation(self, action: Action, hits: Sequence[Hit]) -> str:
-        if action.kind is ActionKind.SEARCH:
+        if action.kind is _SEARCH:
             return self._rules.dialect.render_documents(hits)
         return self._rules.dialect.render_notice(action) or ""
 
@@ -218,41 +223,31 @@ class EpisodeState:
     def _commit(self, turn: Turn, stop_reason: StopReason | None) -> Step:
         self._turns.append(turn)
         self._chars += len(turn.segment) + len(turn.observation)
-        if turn.observation and turn.action.kind is ActionKind.SEARCH:
+        if turn.observation and turn.action.kind is _SEARCH:
             self._searches += 1
         self.stop_reason = stop_reason
         if stop_reason is None:
-            return Step(turn.observation, 0.0, False, False, self._info(turn.action, self._unjudged()))
-        segments, actions = [turn.segment for turn in self._turns], [turn.action for turn in self._turns]
+            return Step(turn.observation, 0.0, False, False, self._info(turn.action, _UNJUDGED, {}))
+        segments, actions = zip(*((turn.segment, turn.action) for turn in self._turns), strict=True)
         self._format = self._rules.dialect.judge_format(segments, actions)
-        valid = stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
-        info = self._info(turn.action, self._judgement() if valid else self._unjudged())
+        judgement, parts = _UNJUDGED, {}
+        if stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
+            transcript = self.transcript
+            parts = self._rules.reward(transcript).parts
+            judgement = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
+        info = self._info(turn.action, judgement, parts)
         reward = float(sum(info["reward_parts"].values()))
         terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
         return Step(turn.observation, reward, terminated, not terminated, info)
 
-    def _judgement(self) -> dict[str, Any]:
-        """Format, metrics and reward of the episode that has ended."""
-        transcript = self.transcript
-        parts = self._rules.reward(transcript).parts
-        return {
-            "format_ok": float(transcript.format.ok),
-            **score(transcript.answer, self.question.answers),
-            "reward_parts": {name: float(value) for name, value in parts.items()},
-        }
-
-    def _unjudged(self) -> dict[str, Any]:
-        """The same keys, all 0.0."""
-        parts = {part.name: 0.0 for part in self._rules.reward.parts}
-        return {"format_ok": 0.0, **score(None, self.question.answers), "reward_parts": parts}
-
-    def _info(self, action: Action, judgement: dict[str, Any]) -> dict[str, Any]:
+    def _info(self, action: Action, judgement: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, Any]:
         info: dict[str, Any] = {
             "action": action.kind.value,
             "stop_reason": self.stop_reason.value if self.stop_reason else "",
             "searches": float(self._searches),
             "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
             **judgement,
+            "reward_parts": {part.name: float(parts.get(part.name, 0.0)) for part in self._rules.reward.parts},
         }
         if self._spent:
             info["spending"] = {

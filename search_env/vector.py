@@ -219,8 +219,9 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             except RetrieverUnavailable as error:
                 _LOG.warning("%d episodes are invalid, their search failed for good: %s", len(queries), error)
                 results = [None] * len(queries)
-        for slot, spent in zip(queries, shares(queries.values(), meter), strict=True):
-            self._states[slot].spend(spent)
+        if meter:
+            for slot, spent in zip(queries, shares(queries.values(), meter), strict=True):
+                self._states[slot].spend(spent)
         return found | dict(zip(queries, results, strict=True))
 
     def _columns(self, slots: Sequence[int], infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -231,19 +232,24 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             infos: The info of each of them; every value of a key has the same type.
         """
         columns: dict[str, Any] = {}
+        mask = np.zeros(self.num_envs, dtype=np.bool_)
+        mask[list(slots)] = True
         for key, times in Counter(chain.from_iterable(infos)).items():
-            having = slots if times == len(infos) else [slot for slot, info in zip(slots, infos, strict=True) if key in info]
-            values = [info[key] for info in infos if key in info]
+            if times < len(infos):
+                having = [(slot, {key: info[key]}) for slot, info in zip(slots, infos, strict=True) if key in info]
+                columns |= self._columns(*zip(*having, strict=True))
+                continue
+            values = [info[key] for info in infos]
             if isinstance(values[0], Mapping):
-                columns[key] = self._columns(having, values)
+                columns[key] = self._columns(slots, values)
+            elif isinstance(values[0], float):
+                columns[key] = np.zeros(self.num_envs)
+                columns[key][mask] = values
             else:
-                is_number = isinstance(values[0], float)
-                column = np.zeros(self.num_envs) if is_number else np.full(self.num_envs, None, dtype=object)
-                for slot, value in zip(having, values, strict=True):
-                    column[slot] = value
-                columns[key] = column
-            columns[f"_{key}"] = np.zeros(self.num_envs, dtype=np.bool_)
-            columns[f"_{key}"][having] = True
+                columns[key] = np.full(self.num_envs, None, dtype=object)
+                for slot, value in zip(slots, values, strict=True):
+                    columns[key][slot] = value
+            columns[f"_{key}"] = mask.copy()
         return columns
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:

@@ -60,21 +60,22 @@ class SearchR1(TaggedDialect):
         return f"\n\n{self.documents.open}{inside}{self.documents.close}\n\n"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
-        problems = []
-        for number, (segment, action) in enumerate(zip(segments, actions, strict=True), start=1):
-            problems += [f"segment {number}: {problem}" for problem in self._segment_problems(segment, action)]
-        return problems
+        return [
+            f"segment {number}: {problem}"
+            for number, (segment, action) in enumerate(zip(segments, actions, strict=True), start=1)
+            for problem in self._segment_problems(segment, action)
+        ]
 
     def _segment_problems(self, segment: str, action: Action) -> list[str]:
         pieces = self._tag_pattern.split(segment)  # text, tag, text, tag, … text
         found = pieces[1::2]
+        expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
+        if found == expected and action.kind is not ActionKind.MALFORMED:
+            return ["words outside the tags"] if "".join(pieces[::4]).strip() else []
         problems = [f"{tag} is for the environment to write" for tag in self.documents if tag in found]
         if action.kind is ActionKind.MALFORMED:
             return problems
-        expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
-        if found != expected:
-            return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
-        return [*problems, "words outside the tags"] if "".join(pieces[::4]).strip() else problems
+        return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
 
 
 SEARCH_R1 = SearchR1(
