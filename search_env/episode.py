@@ -30,7 +30,8 @@ __all__ = ["Budget", "EpisodeState", "Rules", "Step", "check_count"]
 
 # Python 3.11 takes longer to look a member up than to compare it, and a step compares several.
 _SEARCH, _ANSWER, _MALFORMED = ActionKind
-_UNJUDGED: dict[str, Any] = {"format_ok": 0.0, **score(None, ())}
+_TERMINAL = (StopReason.ANSWERED, StopReason.MALFORMED)
+_UNJUDGED: Mapping[str, float] = {"format_ok": 0.0, **score(None, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +115,8 @@ class EpisodeState:
         self._searches = 0
         self._spent: Spent = {}
         self._format = FormatVerdict()
+        self._scores = _UNJUDGED
+        self.reward_parts: Mapping[str, float] = {part.name: 0.0 for part in rules.reward.parts}
         self._pending: _Pending | None = None
 
     @property
@@ -180,25 +183,75 @@ class EpisodeState:
         """Commit the segment.
 
         Args:
-            hits: What the retriever returned for `query`, best first; nothing if there was no query.
+            hits: What `query` found, best first; nothing if there was no query.
 
         Returns:
-            The step; its info has ``action``, ``stop_reason`` (empty while the episode runs), ``searches``, ``valid``,
-            and, all 0.0 while it runs, ``format_ok``, the metrics ``em``, ``f1``, ``cem`` and ``cem_contiguous`` and
-            ``reward_parts``. If the episode has searched the web, ``spending`` holds ``calls``, ``cached``, ``pages``
-            and ``cost`` so far, by search engine.
+            The step; `info` says what its info holds.
         """
-        segment, action, stop_reason = self._take_pending()
-        observation = "" if stop_reason else self._observation(action, hits)
-        if self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
-            observation, stop_reason = "", StopReason.MAX_CHARS
-        shown = tuple(hits) if observation else ()
-        return self._commit(Turn(segment=segment, action=action, hits=shown, observation=observation), stop_reason)
+        return self._step(self.advance(hits))
 
     def invalidate(self) -> Step:
         """Commit the segment as the end of an invalid episode: its search failed for good, so nothing is judged."""
-        segment, action, _ = self._take_pending()
-        return self._commit(Turn(segment=segment, action=action), StopReason.RETRIEVER_UNAVAILABLE)
+        return self._step(self.advance(None))
+
+    def advance(self, hits: Sequence[Hit] | None) -> str:
+        """Commit the segment as `resolve` does, or as `invalidate` without hits, and tell the observation only."""
+        assert self._pending is not None, "act() comes before resolve() and invalidate()"
+        (segment, action, stop_reason), self._pending = self._pending, None
+        observation = ""
+        if hits is None:
+            stop_reason = StopReason.RETRIEVER_UNAVAILABLE
+        elif stop_reason is None:
+            observation = self._observation(action, hits)
+        if hits is not None and self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
+            observation, stop_reason = "", StopReason.MAX_CHARS
+        shown = tuple(hits) if hits and observation else ()
+        self._turns.append(Turn(segment=segment, action=action, hits=shown, observation=observation))
+        self._chars += len(segment) + len(observation)
+        self._searches += bool(observation) and action.kind is _SEARCH
+        self.stop_reason = stop_reason
+        if stop_reason is not None:
+            self._judge()
+        return observation
+
+    def info(self) -> dict[str, Any]:
+        """What a step tells beside the observation, in the same keys and types at every step.
+
+        ``action``, ``stop_reason`` (empty while the episode runs), ``searches``, ``valid``, and, all 0.0 while it runs,
+        ``format_ok``, the metrics ``em``, ``f1``, ``cem`` and ``cem_contiguous`` and ``reward_parts``. If the episode
+        has searched the web, ``spending`` holds ``calls``, ``cached``, ``pages`` and ``cost`` so far, by search engine.
+        """
+        info: dict[str, Any] = {
+            "action": self._turns[-1].action.kind.value,
+            "stop_reason": self.stop_reason.value if self.stop_reason else "",
+            "searches": float(self._searches),
+            "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
+            **self._scores,
+            "reward_parts": dict(self.reward_parts),
+        }
+        if self._spent:
+            info["spending"] = {
+                provider: {name: float(amount) for name, amount in dataclasses.asdict(spending).items()}
+                for provider, spending in self._spent.items()
+            }
+        return info
+
+    @property
+    def reward(self) -> float:
+        """The reward of the whole episode; 0.0 while it runs."""
+        return float(sum(self.reward_parts.values()))
+
+    @property
+    def terminated(self) -> bool:
+        """Whether it ended by an answer or a malformed segment; if it ended otherwise, it was truncated."""
+        return self.stop_reason in _TERMINAL
+
+    @property
+    def likeness(self) -> tuple[int, ActionKind, int] | None:
+        """Episodes that run and have the same one have equal infos; None if no other need have the same info."""
+        if self.stop_reason is not None or self._spent:
+            return None
+        return id(self._rules), self._turns[-1].action.kind, self._searches
 
     def _stop_reason_at(self, action: Action) -> StopReason | None:
         budget = self._rules.budget
@@ -215,43 +268,15 @@ class EpisodeState:
             return self._rules.dialect.render_documents(hits)
         return self._rules.dialect.render_notice(action) or ""
 
-    def _take_pending(self) -> _Pending:
-        assert self._pending is not None, "act() comes before resolve() and invalidate()"
-        pending, self._pending = self._pending, None
-        return pending
-
-    def _commit(self, turn: Turn, stop_reason: StopReason | None) -> Step:
-        self._turns.append(turn)
-        self._chars += len(turn.segment) + len(turn.observation)
-        if turn.observation and turn.action.kind is _SEARCH:
-            self._searches += 1
-        self.stop_reason = stop_reason
-        if stop_reason is None:
-            return Step(turn.observation, 0.0, False, False, self._info(turn.action, _UNJUDGED, {}))
-        segments, actions = zip(*((turn.segment, turn.action) for turn in self._turns), strict=True)
+    def _judge(self) -> None:
+        segments, actions = [turn.segment for turn in self._turns], [turn.action for turn in self._turns]
         self._format = self._rules.dialect.judge_format(segments, actions)
-        judgement, parts = _UNJUDGED, {}
-        if stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
+        if self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
             transcript = self.transcript
+            self._scores = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
             parts = self._rules.reward(transcript).parts
-            judgement = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
-        info = self._info(turn.action, judgement, parts)
-        reward = float(sum(info["reward_parts"].values()))
-        terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
-        return Step(turn.observation, reward, terminated, not terminated, info)
+            self.reward_parts = {name: float(value) for name, value in parts.items()}
 
-    def _info(self, action: Action, judgement: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, Any]:
-        info: dict[str, Any] = {
-            "action": action.kind.value,
-            "stop_reason": self.stop_reason.value if self.stop_reason else "",
-            "searches": float(self._searches),
-            "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
-            **judgement,
-            "reward_parts": {part.name: float(parts.get(part.name, 0.0)) for part in self._rules.reward.parts},
-        }
-        if self._spent:
-            info["spending"] = {
-                provider: {name: float(amount) for name, amount in dataclasses.asdict(spending).items()}
-                for provider, spending in self._spent.items()
-            }
-        return info
+    def _step(self, observation: str) -> Step:
+        truncated = self.ended and not self.terminated
+        return Step(observation, self.reward, self.terminated, truncated, self.info())

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import gymnasium as gym
@@ -92,7 +90,6 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         # A slot that a first, partial reset leaves out idles on an episode that never began.
         self._states = [EpisodeState(self.dataset.questions[0], self.rules) for _ in range(num_envs)]
         self._observations = [""] * num_envs
-        self._reward_parts: list[dict[str, float]] = [{} for _ in range(num_envs)]
         self._terminations = np.ones(num_envs, dtype=np.bool_)
         self._truncations = np.zeros(num_envs, dtype=np.bool_)
         self._was_reset = False
@@ -127,7 +124,7 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             key = keys[slot]
             question = self.dataset.draw(self._generators[slot]) if key is None else self.dataset.question(key)
             state = self._states[slot] = EpisodeState(question, self.rules)
-            self._observations[slot], self._reward_parts[slot] = state.prompt.text, {}
+            self._observations[slot] = state.prompt.text
             infos.append(state.opening_info())
         self._terminations[slots] = self._truncations[slots] = False
         self._was_reset = True
@@ -159,24 +156,37 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         found = self._search(running)
         rewards = np.zeros(self.num_envs)
         infos: list[dict[str, Any]] = []
+        alike: dict[Any, dict[str, Any]] = {}
         self._observations = [""] * self.num_envs
         for slot in running:
-            state, hits = self._states[slot], found[slot]
-            step = state.invalidate() if hits is None else state.resolve(hits)
-            self._observations[slot], self._reward_parts[slot] = step.observation, step.info["reward_parts"]
+            state = self._states[slot]
+            self._observations[slot] = state.advance(found[slot])
+            likeness = state.likeness
             if state.ended:
-                rewards[slot] = step.reward
-                self._terminations[slot], self._truncations[slot] = step.terminated, step.truncated
-            infos.append(step.info)
-        flags = self._terminations.copy(), self._truncations.copy()
-        return tuple(self._observations), rewards, *flags, self._columns(running, infos)
+                flags = self._terminations if state.terminated else self._truncations
+                rewards[slot], flags[slot] = state.reward, True
+            if likeness is None:
+                infos.append(state.info())
+                continue
+            if likeness not in alike:
+                alike[likeness] = state.info()
+            infos.append(alike[likeness])
+        return (
+            tuple(self._observations),
+            rewards,
+            self._terminations.copy(),
+            self._truncations.copy(),
+            self._columns(running, infos),
+        )
 
     def render(self) -> tuple[str, ...] | None:  # type: ignore[override]  # Gymnasium's own modes return frames
         """Every slot's episode so far as text in mode ``ansi``, else None."""
         if self.render_mode is None:
             return None
-        shown = zip(self.transcripts, self._reward_parts, strict=True)
-        return tuple(render.plain(render.episode_spans(transcript, parts)) for transcript, parts in shown)
+        return tuple(
+            render.plain(render.episode_spans(state.transcript, state.reward_parts if state.transcript.turns else {}))
+            for state in self._states
+        )
 
     def set_reward(self, reward: str | Mapping[str, float] | Reward) -> None:
         """Judge by another reward the episodes that later resets begin."""
@@ -225,30 +235,29 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         return found | dict(zip(queries, results, strict=True))
 
     def _columns(self, slots: Sequence[int], infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What Gymnasium's ``_add_info`` makes of infos one by one, made key by key, which takes a tenth of the time.
+        """What Gymnasium's ``_add_info`` makes of the slots' infos one by one, made key by key in a tenth of the time.
 
-        Args:
-            slots: The slots that have an info.
-            infos: The info of each of them; every value of a key has the same type.
+        Every value of a key has the same type. Slots may have different keys where some play by another reward, or have
+        searched the web; they are left to Gymnasium.
         """
         columns: dict[str, Any] = {}
+        distinct = {id(info): info for info in infos}.values()
+        if len(set(map(tuple, distinct))) != 1:
+            for slot, info in zip(slots, infos, strict=True):
+                columns = self._add_info(columns, dict(info), slot)
+            return columns
         mask = np.zeros(self.num_envs, dtype=np.bool_)
-        mask[list(slots)] = True
-        for key, times in Counter(chain.from_iterable(infos)).items():
-            if times < len(infos):
-                having = [(slot, {key: info[key]}) for slot, info in zip(slots, infos, strict=True) if key in info]
-                columns |= self._columns(*zip(*having, strict=True))
-                continue
-            values = [info[key] for info in infos]
-            if isinstance(values[0], Mapping):
-                columns[key] = self._columns(slots, values)
-            elif isinstance(values[0], float):
+        mask[slots] = True
+        for key, first in infos[0].items():
+            if isinstance(first, Mapping):
+                columns[key] = self._columns(slots, [info[key] for info in infos])
+            elif isinstance(first, float):
                 columns[key] = np.zeros(self.num_envs)
-                columns[key][mask] = values
+                columns[key][mask] = first if len(distinct) == 1 else [info[key] for info in infos]
             else:
                 columns[key] = np.full(self.num_envs, None, dtype=object)
-                for slot, value in zip(slots, values, strict=True):
-                    columns[key][slot] = value
+                for slot, info in zip(slots, infos, strict=True):
+                    columns[key][slot] = info[key]
             columns[f"_{key}"] = mask.copy()
         return columns
 

@@ -8,8 +8,10 @@ told what was wrong and may try again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
@@ -67,6 +69,8 @@ class SearchR1(TaggedDialect):
         ]
 
     def _segment_problems(self, segment: str, action: Action) -> list[str]:
+        if self._plain_pattern.fullmatch(segment) and action.kind is not ActionKind.MALFORMED:
+            return []
         pieces = self._tag_pattern.split(segment)  # text, tag, text, tag, … text
         found = pieces[1::2]
         expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
@@ -76,6 +80,14 @@ class SearchR1(TaggedDialect):
         if action.kind is ActionKind.MALFORMED:
             return problems
         return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
+
+    @cached_property
+    def _plain_pattern(self) -> re.Pattern[str]:
+        """A well-formed segment without any further bracket, which most are."""
+        think, query, answer = (
+            rf"{re.escape(tags.open)}[^<]*{re.escape(tags.close)}\s*" for tags in (self.think, self.query, self.answer)
+        )
+        return re.compile(rf"\s*{think}(?:{query}|{answer})")
 
 
 SEARCH_R1 = SearchR1(

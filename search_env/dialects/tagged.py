@@ -28,6 +28,9 @@ __all__ = ["ANSWER", "THINK", "TagPair", "TaggedDialect"]
 THINK = TagPair("<think>", "</think>")
 ANSWER = TagPair("<answer>", "</answer>")
 
+# Bound once: Python 3.11 takes longer to look a member up than to compare it.
+_SEARCH, _ANSWER, _MALFORMED = ActionKind
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaggedDialect(ABC):
@@ -90,9 +93,9 @@ class TaggedDialect(ABC):
             return _malformed(f"{pair.close} without {pair.open}")
         content = text[begin + len(pair.open) : end]
         if is_answer:
-            return Action(kind=ActionKind.ANSWER, text=content.strip())
+            return Action(kind=_ANSWER, text=content.strip())
         query = " ".join(content.replace('"', " ").split())
-        return Action(kind=ActionKind.SEARCH, text=query) if query else _malformed("the query is empty")
+        return Action(kind=_SEARCH, text=query) if query else _malformed("the query is empty")
 
     def render_documents(self, hits: Sequence[Hit]) -> str:
         """Write documents as the observation that the model reads next.
@@ -124,9 +127,9 @@ class TaggedDialect(ABC):
             The verdict; every broken rule is one sentence in it, so an empty tuple means that all hold.
         """
         actions = [self.parse(segment) for segment in segments] if actions is None else actions
-        own = [self.prefill + segment if index == 0 else segment for index, segment in enumerate(segments)]
+        own = [self.prefill + segments[0], *segments[1:]] if segments and self.prefill else segments
         problems = [*_ending_problems(actions), *self._structure_problems(own, actions), *_answer_problems(actions)]
-        return FormatVerdict(problems=tuple(dict.fromkeys(problems)))
+        return FormatVerdict(problems=tuple(dict.fromkeys(problems)) if problems else ())
 
     def prompt(self, question: str, style: PromptStyle) -> Prompt:
         """Word the prompt for a question.
@@ -185,23 +188,23 @@ class TaggedDialect(ABC):
 
 
 def _malformed(problem: str) -> Action:
-    return Action(kind=ActionKind.MALFORMED, problem=problem)
+    return Action(kind=_MALFORMED, problem=problem)
 
 
 def _ending_problems(actions: Sequence[Action]) -> list[str]:
     problems = [f"segment {n}: {action.problem}" for n, action in enumerate(actions, start=1) if action.problem]
-    if not actions or actions[-1].kind is not ActionKind.ANSWER:
+    if not actions or actions[-1].kind is not _ANSWER:
         problems.append("the episode ends without an answer")
-    if any(action.kind is ActionKind.ANSWER for action in actions[:-1]):
+    if _ANSWER in [action.kind for action in actions[:-1]]:
         problems.append("the response goes on after an answer")
     return problems
 
 
 def _answer_problems(actions: Sequence[Action]) -> list[str]:
     problems = []
-    for action in actions:
-        if action.kind is ActionKind.ANSWER and not action.text:
+    for answer in [action.text for action in actions if action.kind is _ANSWER]:
+        if not answer:
             problems.append("the answer is empty")
-        elif action.kind is ActionKind.ANSWER and has_tag(action.text):
+        elif has_tag(answer):
             problems.append("a tag inside the answer")
     return problems
