@@ -8,6 +8,7 @@ from typing import Any
 
 from aviary.core import EvalAnswerMode, ToolCall, ToolRequestMessage  # type: ignore[import-not-found]
 from aviary.envs.hotpotqa import HotPotQAEnv  # type: ignore[import-not-found]
+
 from benchmarks.peers.work import Outcome, Work, query_of, serve
 
 

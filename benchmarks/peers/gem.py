@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.peers.work import Outcome, Passage, Work, serve
 from datasets import Dataset
 from gem.envs.qa_env import QaEnv  # type: ignore[import-not-found]
 from gem.tools.search_tool import SearchTool  # type: ignore[import-not-found]
 from gem.tools.tool_env_wrapper import ToolEnvWrapper  # type: ignore[import-not-found]
+
+from benchmarks.peers.work import Outcome, Passage, Work, serve
 
 EPISODES = 64  # Of a data set; when it is used up, the environment shuffles it anew.
 

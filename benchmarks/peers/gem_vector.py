@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.peers.gem import makers
-from benchmarks.peers.work import Outcome, Work, serve
 from gem.vector.sync_vector_env import SyncVectorEnv  # type: ignore[import-not-found]
 from gem.vector.vector_env import AutoresetMode  # type: ignore[import-not-found]
+
+from benchmarks.peers.gem import makers
+from benchmarks.peers.work import Outcome, Work, serve
 
 
 class GemVector:

@@ -6,26 +6,27 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.peers.work import Outcome, Work, serve
 from openenv.core.env_server import Action, Environment, Observation, State
+
+from benchmarks.peers.work import Outcome, Work, serve
 
 SEARCH = re.compile(r"<search>(.*?)</search>", re.DOTALL)
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-class TextAction(Action):
+class TextAction(Action):  # type: ignore[misc]
     """What the model wrote."""
 
     text: str
 
 
-class TextObservation(Observation):
+class TextObservation(Observation):  # type: ignore[misc]
     """What it reads next."""
 
     text: str
 
 
-class SearchEnvironment(Environment[TextAction, TextObservation, State]):
+class SearchEnvironment(Environment[TextAction, TextObservation, State]):  # type: ignore[misc]
     """One question."""
 
     def __init__(self, question: str, answer: str, work: Work) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import skyrl_gym
-from benchmarks.peers.work import Outcome, Work, serve
 from skyrl_gym.envs.search.env import SearchEnvConfig
 from skyrl_gym.tools import search as search_tool
+
+from benchmarks.peers.work import Outcome, Work, serve
 
 
 class SkyRL:
