@@ -88,13 +88,9 @@ class Step(NamedTuple):
     info: dict[str, Any]
 
 
-class _Pending(NamedTuple):
-    """A segment that is read and not yet committed."""
-
-    segment: str
-    action: Action
-    stop_reason: StopReason | None
-    """Why the episode ends here whatever the documents are, or None if it goes on."""
+_Pending = tuple[str, Action, StopReason | None]
+"""A segment that is read and not yet committed, and why the episode ends there whatever the documents are, if it does.
+"""
 
 
 class EpisodeState:
@@ -138,10 +134,10 @@ class EpisodeState:
     @property
     def query(self) -> str | None:
         """The search that must run before `resolve`, or None if the segment needs none."""
-        pending = self._pending
-        if pending is None or pending.stop_reason is not None:
+        if self._pending is None:
             return None
-        return pending.action.text if pending.action.kind is _SEARCH else None
+        _, action, stop_reason = self._pending
+        return action.text if stop_reason is None and action.kind is _SEARCH else None
 
     def opening_info(self) -> dict[str, Any]:
         """The info of a reset: what a runner needs to know about the episode, never the answer."""
@@ -168,10 +164,10 @@ class EpisodeState:
         if self._chars + len(segment) > self._rules.budget.max_chars:
             problem = f"it exceeds the episode's budget of {self._rules.budget.max_chars} characters"
             action = Action(kind=ActionKind.MALFORMED, problem=problem)
-            self._pending = _Pending(segment, action, StopReason.MAX_CHARS)
+            self._pending = segment, action, StopReason.MAX_CHARS
         else:
             action = self._rules.dialect.parse(segment)
-            self._pending = _Pending(segment, action, self._stop_reason_at(action))
+            self._pending = segment, action, self._stop_reason_at(action)
         return action
 
     def spend(self, spent: Spent) -> None:

@@ -13,12 +13,8 @@ next model family brings special tokens that no list has.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
-__all__ = ["has_tag", "inert_passage", "make_inert"]
-
-_KEPT_PASSAGES = 16_384
-"""Titles and texts that `inert_passage` remembers: some tens of megabytes."""
+__all__ = ["has_tag", "make_inert"]
 
 # Controls that are no white space, lone surrogates (they cannot be encoded), and invisible
 # formatting: soft hyphen, zero-width space, direction marks and overrides, the tag block.
@@ -62,12 +58,6 @@ def make_inert(text: str) -> str:
     if not any(bracket in line for bracket in _BRACKETS):
         return line
     return _TAG_LIKE.sub(lambda match: match[0].translate(_LOOK_ALIKE), line)
-
-
-@lru_cache(maxsize=_KEPT_PASSAGES)
-def inert_passage(text: str) -> str:
-    """`make_inert` of a document's title or text, which many searches return, done once."""
-    return make_inert(text)
 
 
 def has_tag(text: str) -> bool:

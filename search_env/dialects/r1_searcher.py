@@ -76,7 +76,8 @@ class R1Searcher(TaggedDialect):
             documents=" ".join(self.documents),
         )
 
-    def _document_line(self, rank: int, title: str, text: str) -> str:
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
         return f"({rank}) {title}: {text}" if title else f"({rank}) {text}"
 
     def _frame(self, lines: Sequence[str]) -> str:

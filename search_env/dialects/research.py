@@ -67,7 +67,8 @@ class ReSearch(TaggedDialect):
             return Prompt(system=opening, user=question)
         return Prompt(user=f"{opening}\n\nUser: {question}\nAssistant:")
 
-    def _document_line(self, rank: int, title: str, text: str) -> str:
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
         # As in the corpus of the authors.
         return f'"{title}"\n{text}'
 

@@ -53,7 +53,8 @@ class SearchR1(TaggedDialect):
             return Prompt(system=opening, user=question)
         return Prompt(user=f"{opening}\n\nQuestion: {question}\n")
 
-    def _document_line(self, rank: int, title: str, text: str) -> str:
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
         # The passages that the authors trained on hold their titles in quotes, and the loop shows them as they are.
         return f'Doc {rank}(Title: "{title}") {text}'
 
@@ -62,6 +63,8 @@ class SearchR1(TaggedDialect):
         return f"\n\n{self.documents.open}{inside}{self.documents.close}\n\n"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
+        if all(map(self._plain_pattern.fullmatch, segments)):
+            return []
         return [
             f"segment {number}: {problem}"
             for number, (segment, action) in enumerate(zip(segments, actions, strict=True), start=1)
@@ -69,8 +72,6 @@ class SearchR1(TaggedDialect):
         ]
 
     def _segment_problems(self, segment: str, action: Action) -> list[str]:
-        if self._plain_pattern.fullmatch(segment) and action.kind is not ActionKind.MALFORMED:
-            return []
         pieces = self._tag_pattern.split(segment)  # text, tag, text, tag, … text
         found = pieces[1::2]
         expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]

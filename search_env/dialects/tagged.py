@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 from search_env.dialects.base import PromptStyle, TagPair
-from search_env.dialects.inert import has_tag, inert_passage, make_inert
+from search_env.dialects.inert import has_tag, make_inert
 from search_env.dialects.prompts import fill_template
 from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt
 
@@ -107,7 +107,7 @@ class TaggedDialect(ABC):
             One line a document inside the document tags, the only live tags in the text.
         """
         lines = [
-            self._document_line(rank, inert_passage(hit.document.title), inert_passage(hit.document.text))
+            _inert_line(self._document_line, rank, hit.document.title, hit.document.text)
             for rank, hit in enumerate(hits, start=1)
         ]
         return self._frame(lines or ["None"])
@@ -158,8 +158,9 @@ class TaggedDialect(ABC):
     def _worded(self, question: str, style: PromptStyle) -> Prompt:
         """The dialect's own prompt for an inert question."""
 
+    @staticmethod
     @abstractmethod
-    def _document_line(self, rank: int, title: str, text: str) -> str:
+    def _document_line(rank: int, title: str, text: str) -> str:
         """One document as a line.
 
         Args:
@@ -185,6 +186,12 @@ class TaggedDialect(ABC):
     @cached_property
     def _tag_pattern(self) -> re.Pattern[str]:
         return re.compile(f"({'|'.join(map(re.escape, self.tags))})")
+
+
+@lru_cache(maxsize=16_384)
+def _inert_line(write: Callable[[int, str, str], str], rank: int, title: str, text: str) -> str:
+    """A document as a line, made once: many searches find the same. What is kept takes some tens of megabytes."""
+    return write(rank, make_inert(title), make_inert(text))
 
 
 def _malformed(problem: str) -> Action:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_env.dialects import DIALECTS, make_inert
-from search_env.dialects.inert import _INVISIBLE, has_tag, inert_passage
+from search_env.dialects.inert import _INVISIBLE, has_tag
 
 LISTED = """
 <s> </s> <unk> <pad> <bos> <eos> <mask> <cls> <sep> <sop> <eop> <eod> <eoh> <EOD> <BOS_TOKEN>
@@ -80,8 +80,3 @@ def test_line_breaks_of_every_kind_become_blanks():
 
 def test_no_character_that_is_dropped_is_printable():
     assert [c for c in map(chr, range(sys.maxunicode + 1)) if c.isprintable() and _INVISIBLE.match(c)] == []
-
-
-@given(poison.map("".join))
-def test_a_remembered_passage_is_as_inert_as_a_new_one(text):
-    assert inert_passage(text) == inert_passage(text) == make_inert(text)
