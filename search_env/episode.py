@@ -270,8 +270,7 @@ class EpisodeState:
         if self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
             transcript = self.transcript
             self._scores = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
-            parts = self._rules.reward(transcript).parts
-            self.reward_parts = {name: float(value) for name, value in parts.items()}
+            self.reward_parts = self._rules.reward(transcript).parts
 
     def _step(self, observation: str) -> Step:
         truncated = self.ended and not self.terminated

@@ -81,7 +81,7 @@ class Reward:
         Returns:
             The weighted value of every part, floats only.
         """
-        return RewardResult(parts={part.name: part.weight * part.function(transcript) for part in self.parts})
+        return RewardResult(parts={part.name: float(part.weight * part.function(transcript)) for part in self.parts})
 
 
 def get_reward(spec: str | Mapping[str, float] | Reward) -> Reward:

@@ -92,6 +92,7 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         self._observations = [""] * num_envs
         self._terminations = np.ones(num_envs, dtype=np.bool_)
         self._truncations = np.zeros(num_envs, dtype=np.bool_)
+        self._nothing = np.full(num_envs, None, dtype=object)
         self._was_reset = False
 
     def reset(
@@ -249,13 +250,14 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         mask = np.zeros(self.num_envs, dtype=np.bool_)
         mask[slots] = True
         for key, first in infos[0].items():
-            if isinstance(first, Mapping):
+            if isinstance(first, float | str):
+                column = np.zeros(self.num_envs) if isinstance(first, float) else self._nothing.copy()
+                column[mask] = first if len(distinct) == 1 else [info[key] for info in infos]
+                columns[key] = column
+            elif isinstance(first, dict):
                 columns[key] = self._columns(slots, [info[key] for info in infos])
-            elif isinstance(first, float):
-                columns[key] = np.zeros(self.num_envs)
-                columns[key][mask] = first if len(distinct) == 1 else [info[key] for info in infos]
             else:
-                columns[key] = np.full(self.num_envs, None, dtype=object)
+                columns[key] = self._nothing.copy()
                 for slot, info in zip(slots, infos, strict=True):
                     columns[key][slot] = info[key]
             columns[f"_{key}"] = mask.copy()
