@@ -47,8 +47,8 @@ what other jobs take, wall time does. "reset" is the processor time to begin an 
 the median of the processor time: of one core.
 
 Retrieval costs nothing here, so that the environment's own share is seen; behind a real search engine it is small.
-What the environments do for a step differs: ours also judges the format, tells four metrics, keeps the transcript and
-makes documents inert, each when it is first shown.
+What the environments do for a step differs: ours alone judges the format, tells metrics and makes documents inert (a
+line once, when it is first shown; that is before the measurements). It keeps the transcript and the budgets as well.
 """
 
 
@@ -184,12 +184,14 @@ def markdown(figures: Mapping[str, Any]) -> str:
             f"{step['spread'][1]:.1f} | {step['value'] / ours:.2f} | {row['steps_per_second']:,} | "
             f"{row['step_wall_us']['value']:.1f} | {row['reset_us']['value']:.1f} |"
         )
-    met = "met" if ours <= figures["aim_us"] else "not met"
+    faster = [row["name"] for row in figures["rows"] if row["step_us"]["value"] < ours]
+    met = "met" if ours <= figures["aim_us"] and not faster else "not met"
     return "\n\n".join(
         [
             "# Environment: what a step costs",
             "\n".join(lines),
-            f"The aim for ours is {figures['aim_us']:g} µs a step and slot: {met}, at {ours:.1f} µs.",
+            f"The aim for ours is {figures['aim_us']:g} µs a step and slot, and to be the fastest: {met}, at {ours:.1f} "
+            f"µs; {', '.join(faster) or 'none'} took less.",
             _NOTES.strip(),
             "\n".join(f"* {row['name']}: {row['settings']}." for row in figures["rows"]),
             "\n".join(f"* {name} is not here: {why}." for name, why in ABSENT.items()),

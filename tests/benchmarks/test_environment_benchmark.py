@@ -90,3 +90,22 @@ def test_a_peer_without_its_python_is_refused(capsys):
         with pytest.raises(SystemExit):
             environment.main(["--peer", wrong])
     assert "write NAME=PYTHON, NAME one of aviary, gem" in capsys.readouterr().err
+
+
+def test_the_page_says_which_environments_took_less():
+    def row(name, *times):
+        measured = [{"step_us": time, "step_wall_us": 2 * time, "reset_us": 1.0} for time in times]
+        return {"name": name, "version": "1", "settings": "none", "measured": measured}
+
+    rows = [row(environment.OURS, 2.0, 4.0, 2.5), row("slow", 5.0), row("quick", 1.25)]
+    figures = {
+        **environment.about(["environment.py", "--peer", "gem=/home/me/bin/python"]),
+        **environment.summary(rows),
+    }
+    page = environment.markdown(figures)
+    assert "| search_env_vector | 1 | 2.5 | 2.0 to 4.0 | 1.00 | 400,000 | 5.0 | 1.0 |" in page
+    assert "| quick | 1 | 1.2 | 1.2 to 1.2 | 0.50 | 800,000 |" in page
+    assert "not met, at 2.5 µs; quick took less." in page
+    assert "/home/me" not in page and "--peer gem=PYTHON" in page
+    alone = environment.markdown({**figures, **environment.summary(rows[:2])})
+    assert "fastest: met, at 2.5 µs; none took less." in alone
