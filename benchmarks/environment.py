@@ -190,8 +190,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
         [
             "# Environment: what a step costs",
             "\n".join(lines),
-            f"The aim for ours is {figures['aim_us']:g} µs a step and slot, and to be the fastest: {met}, at {ours:.1f} "
-            f"µs; {', '.join(faster) or 'none'} took less.",
+            f"The aim for ours is {figures['aim_us']:g} µs a step and slot, and to be the fastest: {met}, at "
+            f"{ours:.1f} µs; {', '.join(faster) or 'none'} took less.",
             _NOTES.strip(),
             "\n".join(f"* {row['name']}: {row['settings']}." for row in figures["rows"]),
             "\n".join(f"* {name} is not here: {why}." for name, why in ABSENT.items()),
