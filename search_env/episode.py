@@ -15,7 +15,7 @@ spent anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +27,11 @@ from search_env.rewards import Reward
 from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt, Question, StopReason, Transcript, Turn
 
 __all__ = ["Budget", "EpisodeState", "Rules", "Step", "check_count"]
+
+# Python 3.11 takes longer to look a member up than to compare it, and a step compares several.
+_SEARCH, _ANSWER, _MALFORMED = ActionKind
+_TERMINAL = (StopReason.ANSWERED, StopReason.MALFORMED)
+_UNJUDGED: Mapping[str, float] = {"format_ok": 0.0, **score(None, ())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +88,9 @@ class Step(NamedTuple):
     info: dict[str, Any]
 
 
-class _Pending(NamedTuple):
-    """A segment that is read and not yet committed."""
-
-    segment: str
-    action: Action
-    stop_reason: StopReason | None
-    """Why the episode ends here whatever the documents are, or None if it goes on."""
+_Pending = tuple[str, Action, StopReason | None]
+"""A segment that is read and not yet committed, and why the episode ends there whatever the documents are, if it does.
+"""
 
 
 class EpisodeState:
@@ -107,8 +108,11 @@ class EpisodeState:
         self._rules = rules
         self._turns: list[Turn] = []
         self._chars = 0
+        self._searches = 0
         self._spent: Spent = {}
         self._format = FormatVerdict()
+        self._scores = _UNJUDGED
+        self.reward_parts: Mapping[str, float] = {part.name: 0.0 for part in rules.reward.parts}
         self._pending: _Pending | None = None
 
     @property
@@ -130,9 +134,10 @@ class EpisodeState:
     @property
     def query(self) -> str | None:
         """The search that must run before `resolve`, or None if the segment needs none."""
-        if self._pending is None or self._pending.stop_reason is not None:
+        if self._pending is None:
             return None
-        return self._pending.action.text if self._pending.action.kind is ActionKind.SEARCH else None
+        _, action, stop_reason = self._pending
+        return action.text if stop_reason is None and action.kind is _SEARCH else None
 
     def opening_info(self) -> dict[str, Any]:
         """The info of a reset: what a runner needs to know about the episode, never the answer."""
@@ -159,84 +164,66 @@ class EpisodeState:
         if self._chars + len(segment) > self._rules.budget.max_chars:
             problem = f"it exceeds the episode's budget of {self._rules.budget.max_chars} characters"
             action = Action(kind=ActionKind.MALFORMED, problem=problem)
-            self._pending = _Pending(segment, action, StopReason.MAX_CHARS)
+            self._pending = segment, action, StopReason.MAX_CHARS
         else:
             action = self._rules.dialect.parse(segment)
-            self._pending = _Pending(segment, action, self._stop_reason_at(action))
+            self._pending = segment, action, self._stop_reason_at(action)
         return action
 
     def spend(self, spent: Spent) -> None:
         """Count what a search has spent, whether or not it found anything."""
-        self._spent = add_spent([self._spent, spent])
+        if spent:
+            self._spent = add_spent([self._spent, spent])
 
     def resolve(self, hits: Sequence[Hit] = ()) -> Step:
         """Commit the segment.
 
         Args:
-            hits: What the retriever returned for `query`, best first; nothing if there was no query.
+            hits: What `query` found, best first; nothing if there was no query.
 
         Returns:
-            The step; its info has ``action``, ``stop_reason`` (empty while the episode runs), ``searches``, ``valid``,
-            and, all 0.0 while it runs, ``format_ok``, the metrics ``em``, ``f1``, ``cem`` and ``cem_contiguous`` and
-            ``reward_parts``. If the episode has searched the web, ``spending`` holds ``calls``, ``cached``, ``pages``
-            and ``cost`` so far, by search engine.
+            The step; `info` says what its info holds.
         """
-        segment, action, stop_reason = self._take_pending()
-        observation = "" if stop_reason else self._observation(action, hits)
-        if self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
-            observation, stop_reason = "", StopReason.MAX_CHARS
-        shown = tuple(hits) if observation else ()
-        return self._commit(Turn(segment=segment, action=action, hits=shown, observation=observation), stop_reason)
+        return self._step(self.advance(hits))
 
     def invalidate(self) -> Step:
         """Commit the segment as the end of an invalid episode: its search failed for good, so nothing is judged."""
-        segment, action, _ = self._take_pending()
-        return self._commit(Turn(segment=segment, action=action), StopReason.RETRIEVER_UNAVAILABLE)
+        return self._step(self.advance(None))
 
-    def _stop_reason_at(self, action: Action) -> StopReason | None:
-        budget = self._rules.budget
-        if action.kind is ActionKind.ANSWER:
-            return StopReason.ANSWERED
-        if action.kind is ActionKind.MALFORMED and self._rules.dialect.render_notice(action) is None:
-            return StopReason.MALFORMED
-        if action.kind is ActionKind.SEARCH and len(self.transcript.queries) >= budget.max_searches:
-            return StopReason.MAX_SEARCHES
-        return StopReason.MAX_TURNS if len(self._turns) + 1 >= budget.max_turns else None
-
-    def _observation(self, action: Action, hits: Sequence[Hit]) -> str:
-        if action.kind is ActionKind.SEARCH:
-            return self._rules.dialect.render_documents(hits)
-        return self._rules.dialect.render_notice(action) or ""
-
-    def _take_pending(self) -> _Pending:
+    def advance(self, hits: Sequence[Hit] | None) -> str:
+        """Commit the segment as `resolve` does, or as `invalidate` without hits, and tell the observation only."""
         assert self._pending is not None, "act() comes before resolve() and invalidate()"
-        pending, self._pending = self._pending, None
-        return pending
-
-    def _commit(self, turn: Turn, stop_reason: StopReason | None) -> Step:
-        self._turns.append(turn)
-        self._chars += len(turn.segment) + len(turn.observation)
+        (segment, action, stop_reason), self._pending = self._pending, None
+        observation = ""
+        if hits is None:
+            stop_reason = StopReason.RETRIEVER_UNAVAILABLE
+        elif stop_reason is None:
+            observation = self._observation(action, hits)
+        if hits is not None and self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
+            observation, stop_reason = "", StopReason.MAX_CHARS
+        shown = tuple(hits) if hits and observation else ()
+        self._turns.append(Turn(segment=segment, action=action, hits=shown, observation=observation))
+        self._chars += len(segment) + len(observation)
+        self._searches += bool(observation) and action.kind is _SEARCH
         self.stop_reason = stop_reason
-        if self.ended:
-            self._format = self._rules.dialect.judge_format(self.transcript.segments)
-        terminated = stop_reason in (StopReason.ANSWERED, StopReason.MALFORMED)
-        info = self._info(turn.action)
-        reward = float(sum(info["reward_parts"].values()))
-        return Step(turn.observation, reward, terminated, self.ended and not terminated, info)
+        if stop_reason is not None:
+            self._judge()
+        return observation
 
-    def _info(self, action: Action) -> dict[str, Any]:
-        transcript = self.transcript
-        valid = self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE
-        judged = self.ended and valid
-        parts = self._rules.reward(transcript).parts if judged else {}
+    def info(self) -> dict[str, Any]:
+        """What a step tells beside the observation, in the same keys and types at every step.
+
+        ``action``, ``stop_reason`` (empty while the episode runs), ``searches``, ``valid``, and, all 0.0 while it runs,
+        ``format_ok``, the metrics ``em``, ``f1``, ``cem`` and ``cem_contiguous`` and ``reward_parts``. If the episode
+        has searched the web, ``spending`` holds ``calls``, ``cached``, ``pages`` and ``cost`` so far, by search engine.
+        """
         info: dict[str, Any] = {
-            "action": action.kind.value,
+            "action": self._turns[-1].action.kind.value,
             "stop_reason": self.stop_reason.value if self.stop_reason else "",
-            "searches": float(len(transcript.queries)),
-            "valid": float(valid),
-            "format_ok": float(judged and transcript.format.ok),
-            **score(transcript.answer if judged else None, self.question.answers),
-            "reward_parts": {part.name: float(parts.get(part.name, 0.0)) for part in self._rules.reward.parts},
+            "searches": float(self._searches),
+            "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
+            **self._scores,
+            "reward_parts": dict(self.reward_parts),
         }
         if self._spent:
             info["spending"] = {
@@ -244,3 +231,47 @@ class EpisodeState:
                 for provider, spending in self._spent.items()
             }
         return info
+
+    @property
+    def reward(self) -> float:
+        """The reward of the whole episode; 0.0 while it runs."""
+        return float(sum(self.reward_parts.values()))
+
+    @property
+    def terminated(self) -> bool:
+        """Whether it ended by an answer or a malformed segment; if it ended otherwise, it was truncated."""
+        return self.stop_reason in _TERMINAL
+
+    @property
+    def likeness(self) -> tuple[int, ActionKind, int] | None:
+        """Episodes that run and have the same one have equal infos; None if no other need have the same info."""
+        if self.stop_reason is not None or self._spent:
+            return None
+        return id(self._rules), self._turns[-1].action.kind, self._searches
+
+    def _stop_reason_at(self, action: Action) -> StopReason | None:
+        budget = self._rules.budget
+        if action.kind is _ANSWER:
+            return StopReason.ANSWERED
+        if action.kind is _MALFORMED and self._rules.dialect.render_notice(action) is None:
+            return StopReason.MALFORMED
+        if action.kind is _SEARCH and self._searches >= budget.max_searches:
+            return StopReason.MAX_SEARCHES
+        return StopReason.MAX_TURNS if len(self._turns) + 1 >= budget.max_turns else None
+
+    def _observation(self, action: Action, hits: Sequence[Hit]) -> str:
+        if action.kind is _SEARCH:
+            return self._rules.dialect.render_documents(hits)
+        return self._rules.dialect.render_notice(action) or ""
+
+    def _judge(self) -> None:
+        segments, actions = [turn.segment for turn in self._turns], [turn.action for turn in self._turns]
+        self._format = self._rules.dialect.judge_format(segments, actions)
+        if self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
+            transcript = self.transcript
+            self._scores = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
+            self.reward_parts = self._rules.reward(transcript).parts
+
+    def _step(self, observation: str) -> Step:
+        truncated = self.ended and not self.terminated
+        return Step(observation, self.reward, self.terminated, truncated, self.info())

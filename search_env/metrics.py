@@ -13,6 +13,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 from search_env.errors import ConfigError, unknown_name
 
@@ -151,18 +152,23 @@ def score(answer: str | None, golds: Sequence[str], normalisation: str = Normali
     """
     if answer is None:
         return dict.fromkeys(_METRICS, 0.0)
-    given = normalise(answer, normalisation)
-    wanted = [normalise(gold, normalisation) for gold in golds]
+    given = _normalised(answer, normalisation)
+    wanted = [_normalised(gold, normalisation) for gold in golds]
+    if given and given in wanted:
+        return dict.fromkeys(_METRICS, 1.0)
     return {name: max(metric(given, gold) for gold in wanted) for name, metric in _METRICS.items()}
 
+
+# An episode's answer is judged by several metrics, and its gold answers again in every episode.
+_normalised = lru_cache(maxsize=4096)(normalise)
 
 # A metric of two normalised texts: answer, then gold.
 _Metric = Callable[[str, str], float]
 
 
 def _best(metric: _Metric, answer: str, golds: Sequence[str], normalisation: str) -> float:
-    given = normalise(answer, normalisation)
-    return max(metric(given, normalise(gold, normalisation)) for gold in golds)
+    given = _normalised(answer, normalisation)
+    return max(metric(given, _normalised(gold, normalisation)) for gold in golds)
 
 
 def _exact_match(answer: str, gold: str) -> float:
@@ -170,7 +176,9 @@ def _exact_match(answer: str, gold: str) -> float:
 
 
 def _f1(answer: str, gold: str) -> float:
-    if answer != gold and (answer in _VERDICTS or gold in _VERDICTS):
+    if answer == gold:
+        return float(bool(gold))
+    if answer in _VERDICTS or gold in _VERDICTS:
         return 0.0
     given, wanted = answer.split(), gold.split()
     common = sum((Counter(given) & Counter(wanted)).values())

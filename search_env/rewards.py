@@ -81,7 +81,7 @@ class Reward:
         Returns:
             The weighted value of every part, floats only.
         """
-        return RewardResult(parts={part.name: part.weight * part.function(transcript) for part in self.parts})
+        return RewardResult(parts={part.name: float(part.weight * part.function(transcript)) for part in self.parts})
 
 
 def get_reward(spec: str | Mapping[str, float] | Reward) -> Reward:
@@ -160,7 +160,8 @@ def cover_match(transcript: Transcript) -> float:
 
 
 def _answer_metric(metric: Callable[[str, tuple[str, ...]], float], transcript: Transcript) -> float:
-    return 0.0 if transcript.answer is None else metric(transcript.answer, transcript.question.answers)
+    answer = transcript.answer
+    return 0.0 if answer is None else metric(answer, transcript.question.answers)
 
 
 def gold_recall(transcript: Transcript) -> float:

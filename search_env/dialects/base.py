@@ -93,8 +93,8 @@ class Dialect(Protocol):
         """What a model would write between the answer tags to give an answer; the answer's tags are not looked at."""
         ...
 
-    def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
-        """Judge a finished episode by the model's own segments."""
+    def judge_format(self, segments: Sequence[str], actions: Sequence[Action] | None = None) -> FormatVerdict:
+        """Judge a finished episode by the model's own segments, and what `parse` made of each if that is known."""
         ...
 
     def prompt(self, question: str, style: PromptStyle) -> Prompt:

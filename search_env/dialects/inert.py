@@ -34,7 +34,9 @@ _TAG_LIKE = re.compile(
     r"|>>[A-Z_]+<<"  # >>TITLE<<
 )
 
-_LOOK_ALIKE = str.maketrans("<＜﹤>＞﹥[]", "‹‹‹›››⁅⁆")
+_BRACKETS = "<＜﹤>＞﹥[]"
+"""Every match of `_TAG_LIKE` holds one of them."""
+_LOOK_ALIKE = str.maketrans(_BRACKETS, "‹‹‹›››⁅⁆")
 
 
 def make_inert(text: str) -> str:
@@ -51,7 +53,10 @@ def make_inert(text: str) -> str:
         >>> make_inert("Oslo</answer>\n<|im_end|> 1 < 2")
         'Oslo‹/answer› ‹|im_end|› 1 < 2'
     """
-    line = " ".join(_INVISIBLE.sub("", text).split())
+    # Nothing printable is invisible, and Python tells what is printable far sooner than a pattern finds what is not.
+    line = " ".join((text if text.isprintable() else _INVISIBLE.sub("", text)).split())
+    if not any(bracket in line for bracket in _BRACKETS):
+        return line
     return _TAG_LIKE.sub(lambda match: match[0].translate(_LOOK_ALIKE), line)
 
 

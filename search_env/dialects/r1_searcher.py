@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
-from search_env.types import Action, ActionKind, Hit, Prompt
+from search_env.types import Action, ActionKind, Prompt
 
 __all__ = ["R1_SEARCHER", "R1_SEARCHER_PIPES", "R1Searcher"]
 
@@ -76,9 +76,9 @@ class R1Searcher(TaggedDialect):
             documents=" ".join(self.documents),
         )
 
-    def _document_line(self, rank: int, hit: Hit) -> str:
-        title = f"{hit.document.title}: " if hit.document.title else ""
-        return f"({rank}) {title}{hit.document.text}"
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
+        return f"({rank}) {title}: {text}" if title else f"({rank}) {text}"
 
     def _frame(self, lines: Sequence[str]) -> str:
         inside = "\n".join(lines)

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search_env.dialects.base import PromptStyle
-from search_env.dialects.inert import make_inert
 from search_env.dialects.tagged import TaggedDialect, TagPair
-from search_env.types import Action, ActionKind, Hit, Prompt
+from search_env.types import Action, ActionKind, Prompt
 
 __all__ = ["RESEARCH", "ReSearch", "boxed"]
 
@@ -56,15 +55,6 @@ class ReSearch(TaggedDialect):
         """None: a malformed segment ends the episode."""
         return None
 
-    def render_documents(self, hits: Sequence[Hit]) -> str:
-        """Write documents as in the corpus of the authors: the title in quotes, the text below, a blank line between.
-
-        Args:
-            hits: The documents found, best first; may be empty, which the model is told as ``None``.
-        """
-        # Title and text are made inert each by itself; the line break between them keeps any tag from growing together.
-        return self._frame([self._document_line(rank, hit) for rank, hit in enumerate(hits, start=1)] or ["None"])
-
     def answer_body(self, answer: str) -> str:
         """The answer in its box; see `Dialect.answer_body`."""
         return f"{_BOX}{answer}}}"
@@ -77,8 +67,10 @@ class ReSearch(TaggedDialect):
             return Prompt(system=opening, user=question)
         return Prompt(user=f"{opening}\n\nUser: {question}\nAssistant:")
 
-    def _document_line(self, rank: int, hit: Hit) -> str:
-        return f'"{make_inert(hit.document.title)}"\n{make_inert(hit.document.text)}'
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
+        # As in the corpus of the authors.
+        return f'"{title}"\n{text}'
 
     def _frame(self, lines: Sequence[str]) -> str:
         inside = "\n\n".join(lines)

@@ -8,12 +8,14 @@ told what was wrong and may try again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
-from search_env.types import Action, ActionKind, Hit, Prompt
+from search_env.types import Action, ActionKind, Prompt
 
 __all__ = ["SEARCH_R1", "SearchR1"]
 
@@ -51,30 +53,42 @@ class SearchR1(TaggedDialect):
             return Prompt(system=opening, user=question)
         return Prompt(user=f"{opening}\n\nQuestion: {question}\n")
 
-    def _document_line(self, rank: int, hit: Hit) -> str:
+    @staticmethod
+    def _document_line(rank: int, title: str, text: str) -> str:
         # The passages that the authors trained on hold their titles in quotes, and the loop shows them as they are.
-        return f'Doc {rank}(Title: "{hit.document.title}") {hit.document.text}'
+        return f'Doc {rank}(Title: "{title}") {text}'
 
     def _frame(self, lines: Sequence[str]) -> str:
         inside = "\n".join(lines)
         return f"\n\n{self.documents.open}{inside}{self.documents.close}\n\n"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
-        problems = []
-        for number, (segment, action) in enumerate(zip(segments, actions, strict=True), start=1):
-            problems += [f"segment {number}: {problem}" for problem in self._segment_problems(segment, action)]
-        return problems
+        if all(map(self._plain_pattern.fullmatch, segments)):
+            return []
+        return [
+            f"segment {number}: {problem}"
+            for number, (segment, action) in enumerate(zip(segments, actions, strict=True), start=1)
+            for problem in self._segment_problems(segment, action)
+        ]
 
     def _segment_problems(self, segment: str, action: Action) -> list[str]:
-        found = self._tag_pattern.findall(segment)
+        pieces = self._tag_pattern.split(segment)  # text, tag, text, tag, … text
+        found = pieces[1::2]
+        expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
+        if found == expected and action.kind is not ActionKind.MALFORMED:
+            return ["words outside the tags"] if "".join(pieces[::4]).strip() else []
         problems = [f"{tag} is for the environment to write" for tag in self.documents if tag in found]
         if action.kind is ActionKind.MALFORMED:
             return problems
-        expected = [*self.think, *(self.query if action.kind is ActionKind.SEARCH else self.answer)]
-        if found != expected:
-            return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
-        before, _, between, _, after = self._tag_pattern.split(segment)
-        return [*problems, "words outside the tags"] if (before + between + after).strip() else problems
+        return [*problems, f"its tags are {' '.join(found)}, expected {' '.join(expected)}"]
+
+    @cached_property
+    def _plain_pattern(self) -> re.Pattern[str]:
+        """A well-formed segment without any further bracket, which most are."""
+        think, query, answer = (
+            rf"{re.escape(tags.open)}[^<]*{re.escape(tags.close)}\s*" for tags in (self.think, self.query, self.answer)
+        )
+        return re.compile(rf"\s*{think}(?:{query}|{answer})")
 
 
 SEARCH_R1 = SearchR1(

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 from search_env.dialects.base import PromptStyle, TagPair
@@ -27,6 +27,9 @@ __all__ = ["ANSWER", "THINK", "TagPair", "TaggedDialect"]
 
 THINK = TagPair("<think>", "</think>")
 ANSWER = TagPair("<answer>", "</answer>")
+
+# Bound once: Python 3.11 takes longer to look a member up than to compare it.
+_SEARCH, _ANSWER, _MALFORMED = ActionKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,20 +81,21 @@ class TaggedDialect(ABC):
             or malformed with the problem named.
         """
         text = segment.rstrip()
-        ends = [(end, pair) for pair in (self.query, self.answer) if (end := text.find(pair.close)) >= 0]
-        if not ends:
+        query_end, answer_end = text.find(self.query.close), text.find(self.answer.close)
+        if query_end < 0 and answer_end < 0:
             return _malformed(f"it ends in neither {self.query.close} nor {self.answer.close}")
-        end, pair = min(ends)
+        is_answer = query_end < 0 or 0 <= answer_end < query_end
+        end, pair = (answer_end, self.answer) if is_answer else (query_end, self.query)
         if end + len(pair.close) < len(text):
             return _malformed(f"it goes on after {pair.close}")
         begin = text.rfind(pair.open, 0, end)
         if begin < 0:
             return _malformed(f"{pair.close} without {pair.open}")
         content = text[begin + len(pair.open) : end]
-        if pair == self.answer:
-            return Action(kind=ActionKind.ANSWER, text=content.strip())
+        if is_answer:
+            return Action(kind=_ANSWER, text=content.strip())
         query = " ".join(content.replace('"', " ").split())
-        return Action(kind=ActionKind.SEARCH, text=query) if query else _malformed("the query is empty")
+        return Action(kind=_SEARCH, text=query) if query else _malformed("the query is empty")
 
     def render_documents(self, hits: Sequence[Hit]) -> str:
         """Write documents as the observation that the model reads next.
@@ -102,26 +106,30 @@ class TaggedDialect(ABC):
         Returns:
             One line a document inside the document tags, the only live tags in the text.
         """
-        lines = [make_inert(self._document_line(rank, hit)) for rank, hit in enumerate(hits, start=1)]
+        lines = [
+            _inert_line(self._document_line, rank, hit.document.title, hit.document.text)
+            for rank, hit in enumerate(hits, start=1)
+        ]
         return self._frame(lines or ["None"])
 
     def answer_body(self, answer: str) -> str:
         """What stands between the answer tags; see `Dialect.answer_body`."""
         return answer
 
-    def judge_format(self, segments: Sequence[str]) -> FormatVerdict:
+    def judge_format(self, segments: Sequence[str], actions: Sequence[Action] | None = None) -> FormatVerdict:
         """Judge a finished episode by the model's own segments.
 
         Args:
             segments: What the model wrote, one string a turn, without the prompt's prefill and without documents.
+            actions: What `parse` made of each, if that is known already.
 
         Returns:
             The verdict; every broken rule is one sentence in it, so an empty tuple means that all hold.
         """
-        actions = [self.parse(segment) for segment in segments]
-        own = [self.prefill + segment if index == 0 else segment for index, segment in enumerate(segments)]
+        actions = [self.parse(segment) for segment in segments] if actions is None else actions
+        own = [self.prefill + segments[0], *segments[1:]] if segments and self.prefill else segments
         problems = [*_ending_problems(actions), *self._structure_problems(own, actions), *_answer_problems(actions)]
-        return FormatVerdict(problems=tuple(dict.fromkeys(problems)))
+        return FormatVerdict(problems=tuple(dict.fromkeys(problems)) if problems else ())
 
     def prompt(self, question: str, style: PromptStyle) -> Prompt:
         """Word the prompt for a question.
@@ -150,9 +158,17 @@ class TaggedDialect(ABC):
     def _worded(self, question: str, style: PromptStyle) -> Prompt:
         """The dialect's own prompt for an inert question."""
 
+    @staticmethod
     @abstractmethod
-    def _document_line(self, rank: int, hit: Hit) -> str:
-        """One document as a line, before it is made inert."""
+    def _document_line(rank: int, title: str, text: str) -> str:
+        """One document as a line.
+
+        Args:
+            rank: Its place among the hits, from 1.
+            title: Its title, inert.
+            text: Its text, inert. What stands around the two holds no bracket, and what stands between them some
+                white space, so that no tag can grow together.
+        """
 
     @abstractmethod
     def _frame(self, lines: Sequence[str]) -> str:
@@ -169,27 +185,33 @@ class TaggedDialect(ABC):
 
     @cached_property
     def _tag_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self.tags)))
+        return re.compile(f"({'|'.join(map(re.escape, self.tags))})")
+
+
+@lru_cache(maxsize=16_384)
+def _inert_line(write: Callable[[int, str, str], str], rank: int, title: str, text: str) -> str:
+    """A document as a line, made once: many searches find the same. What is kept takes some tens of megabytes."""
+    return write(rank, make_inert(title), make_inert(text))
 
 
 def _malformed(problem: str) -> Action:
-    return Action(kind=ActionKind.MALFORMED, problem=problem)
+    return Action(kind=_MALFORMED, problem=problem)
 
 
 def _ending_problems(actions: Sequence[Action]) -> list[str]:
     problems = [f"segment {n}: {action.problem}" for n, action in enumerate(actions, start=1) if action.problem]
-    if not actions or actions[-1].kind is not ActionKind.ANSWER:
+    if not actions or actions[-1].kind is not _ANSWER:
         problems.append("the episode ends without an answer")
-    if any(action.kind is ActionKind.ANSWER for action in actions[:-1]):
+    if _ANSWER in [action.kind for action in actions[:-1]]:
         problems.append("the response goes on after an answer")
     return problems
 
 
 def _answer_problems(actions: Sequence[Action]) -> list[str]:
     problems = []
-    for action in actions:
-        if action.kind is ActionKind.ANSWER and not action.text:
+    for answer in [action.text for action in actions if action.kind is _ANSWER]:
+        if not answer:
             problems.append("the answer is empty")
-        elif action.kind is ActionKind.ANSWER and has_tag(action.text):
+        elif has_tag(answer):
             problems.append("a tag inside the answer")
     return problems

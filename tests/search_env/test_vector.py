@@ -49,6 +49,45 @@ def test_every_number_in_the_infos_keeps_its_fraction(settings):
     assert infos["reward_parts"]["em"].tolist() == [0.25, 0.0]
 
 
+def test_infos_are_what_gymnasium_makes_of_the_infos_of_single_environments(settings):
+    envs, by_gymnasium = SearchQAVectorEnv(4, **settings), SearchQAVectorEnv(4, **settings)
+    singles = [SearchQAEnv(**settings) for _ in range(4)]
+    columns = {}
+    for slot, single in enumerate(singles):
+        columns = by_gymnasium._add_info(columns, single.reset(seed=slot)[1], slot)
+    _, infos = envs.reset(seed=0)
+    assert data_equivalence(infos, columns, exact=True)
+    for actions in ([NORWAY, NORWAY, OSLO, "?"], [OSLO, NORWAY, "", ""]):
+        columns = {}
+        for slot, single in enumerate(singles):
+            if single.transcript.stop_reason is None:
+                columns = by_gymnasium._add_info(columns, single.step(actions[slot])[4], slot)
+        *_, infos = envs.step(actions)
+        assert data_equivalence(infos, columns, exact=True)
+
+
+def test_infos_of_slots_are_independent_of_each_other(settings):
+    envs = SearchQAVectorEnv(2, **settings)
+    envs.reset(seed=0)
+    *_, infos = envs.step([NORWAY, NORWAY])
+    infos["f1"][0] = infos["reward_parts"]["f1"][0] = 9.0
+    infos["_f1"][0] = False
+    assert infos["f1"][1] == 0.0 and infos["_em"].all()
+    *_, infos = envs.step([NORWAY, NORWAY])
+    assert infos["f1"].tolist() == infos["reward_parts"]["f1"].tolist() == [0.0, 0.0]
+
+
+def test_slots_of_different_rewards_tell_their_own_parts(settings):
+    envs = SearchQAVectorEnv(2, **settings, reward="stage1")
+    envs.reset(seed=0)
+    envs.set_reward({"em": 1.0})
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    *_, infos = envs.step([NORWAY, NORWAY])
+    assert infos["reward_parts"]["_em"].tolist() == [False, True]
+    assert infos["reward_parts"]["_retrieval"].tolist() == [True, False]
+    assert infos["searches"].tolist() == [1.0, 1.0]
+
+
 def test_a_step_asks_the_retriever_once_for_all_searching_slots(settings, watched_retriever):
     envs = SearchQAVectorEnv(4, **settings, top_k=2)
     envs.reset(seed=0)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_env.dialects import DIALECTS, make_inert
-from search_env.dialects.inert import has_tag
+from search_env.dialects.inert import _INVISIBLE, has_tag
 
 LISTED = """
 <s> </s> <unk> <pad> <bos> <eos> <mask> <cls> <sep> <sop> <eop> <eod> <eoh> <EOD> <BOS_TOKEN>
@@ -76,3 +76,7 @@ def test_a_tag_hidden_by_invisible_characters_is_found():
 
 def test_line_breaks_of_every_kind_become_blanks():
     assert make_inert("a\nb\r\nc\u2028d\x85e\tf\x0bg") == "a b c d e f g"
+
+
+def test_no_character_that_is_dropped_is_printable():
+    assert [c for c in map(chr, range(sys.maxunicode + 1)) if c.isprintable() and _INVISIBLE.match(c)] == []

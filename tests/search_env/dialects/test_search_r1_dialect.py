@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search_env.dialects import get_dialect, with_prompt
 from search_env.types import Action, ActionKind, Document, Hit
@@ -33,6 +38,15 @@ def test_a_malformed_segment_gets_a_notice_and_the_episode_goes_on():
     assert notice is not None
     assert "</search> without <search>" in notice
     assert "<answer> the final answer </answer>" in notice
+
+
+@given(st.lists(st.sampled_from([*DIALECT.tags, " ", "\n", "word", "<", "a < b"]), max_size=7).map("".join))
+def test_the_quick_look_at_a_plain_segment_finds_what_the_tags_one_by_one_show(segment):
+    slow = dataclasses.replace(DIALECT)
+    slow.__dict__["_plain_pattern"] = re.compile(r"(?!)")
+    for text in (segment, f"<think> Who? </think>{segment}", f"{segment}<think></think> <answer> {segment} </answer>"):
+        assert DIALECT.judge_format([text]) == slow.judge_format([text])
+        assert DIALECT.judge_format([text], [DIALECT.parse(text)]) == slow.judge_format([text])
 
 
 def test_one_block_of_reasoning_and_one_action_a_segment_is_correct_format():
