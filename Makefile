@@ -10,7 +10,7 @@ DEVELOPED := .venv/.developed
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # The other benchmarks need a model, or runs to read: their --help says which.
-BENCHMARKS := fictional_wiki fictional_wiki_questions retrieval rollout scale vllm_rollout
+BENCHMARKS := environment fictional_wiki fictional_wiki_questions retrieval rollout scale vllm_rollout
 
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
