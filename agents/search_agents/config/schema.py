@@ -137,6 +137,9 @@ class ModelSection(Section):
     """`tiny` (shipped with the package), a model folder, a run folder, or a hub id; its name there if on a server."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights, and of the computation when sampling."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where a model that is loaded here answers; auto takes a GPU if there is one. (In training, learner and rollout
+    say how many GPUs their processes have.)"""
     server: ServerSection | None = None
     """The server that runs the model, for evaluation; null loads it here."""
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -164,6 +167,8 @@ class RolloutSection(Section):
     """Episodes that a process samples at the same time."""
     num_env_runners: NonNegativeInt = 0
     """Processes that sample; 0 samples in the learner's process with the learner's own weights."""
+    num_gpus_per_env_runner: NonNegativeFloat = 0.0
+    """GPUs of each of these processes; a share lets several of them have one GPU together."""
 
     @model_validator(mode="after")
     def _segment_fits_episode(self) -> RolloutSection:
@@ -205,6 +210,8 @@ class OptimizerSection(Section):
     """Largest global norm of the gradient."""
     num_learners: NonNegativeInt = 0
     """Learner processes; 0 learns in the driver's process."""
+    num_gpus_per_learner: Annotated[int, Field(ge=0, le=1)] | None = None
+    """GPUs of each learner; null gives it one if this machine has any."""
     sharded: bool = False
     """Learners share weights, gradients and moments (FSDP2), for models too large for each to hold them all."""
 

@@ -31,9 +31,12 @@ def make_engine(section: ModelSection) -> Engine:
             max_context=settings.max_context,
             kv_cache_gb=settings.kv_cache_gb,
         )
-    from search_agents.engines.transformers import TransformersEngine  # it brings torch
+    from search_agents.engines.pretrained import find_device  # it brings torch
+    from search_agents.engines.transformers import TransformersEngine
 
-    return TransformersEngine.from_pretrained(find_model(section.path), dtype=section.dtype)
+    return TransformersEngine.from_pretrained(
+        find_model(section.path), dtype=section.dtype, device=find_device(section.device)
+    )
 
 
 def model_identity(section: ModelSection) -> str:

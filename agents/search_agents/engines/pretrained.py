@@ -15,13 +15,31 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from search_env.errors import MissingDependencyError, ModelError, unknown_name
+from search_env.errors import ConfigError, MissingDependencyError, ModelError, unknown_name
 
-__all__ = ["eos_ids", "load_pretrained", "load_tokenizer"]
+__all__ = ["eos_ids", "find_device", "load_pretrained", "load_tokenizer"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _ADAPTER = "adapter_config.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def find_device(name: str) -> str:
+    """The device that is meant.
+
+    Args:
+        name: ``auto`` takes a GPU if there is one; ``cpu`` and ``cuda`` stand for themselves.
+
+    Raises:
+        ConfigError: If a GPU is wanted and torch finds none.
+    """
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise ConfigError(
+            f"model.device is 'cuda', but torch {torch.__version__} finds no GPU. Give 'auto' or 'cpu', or install the "
+            "build of torch for this machine's driver: https://pytorch.org/get-started."
+        )
+    return "cuda" if found and name != "cpu" else "cpu"
 
 
 def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: str = "cpu") -> tuple[Any, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from search_agents.config import SFTConfig, TrainConfig
+from search_agents.config.schema import OptimizerSection
+from search_agents.engines.pretrained import find_device
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.evaluation.environments import check_env_section, env_arguments
 from search_agents.learning.algorithm import ReinforcePP
@@ -46,8 +48,12 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
     made: ReinforcePPConfig = (
         ReinforcePPConfig()
         .environment(config.env.id, env_config={**env_arguments(config.env), "split": "train"})
-        .env_runners(num_env_runners=rollout.num_env_runners, num_envs_per_env_runner=rollout.num_envs)
-        .learners(num_learners=learner.num_learners)
+        .env_runners(
+            num_env_runners=rollout.num_env_runners,
+            num_envs_per_env_runner=rollout.num_envs,
+            num_gpus_per_env_runner=rollout.num_gpus_per_env_runner,
+        )
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -112,7 +118,7 @@ def supervised_config(config: SFTConfig) -> SupervisedConfig:
     learner = config.learner
     made: SupervisedConfig = (
         SupervisedConfig()
-        .learners(num_learners=learner.num_learners)
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -223,9 +229,16 @@ def evaluation_engine(algorithm: ReinforcePP) -> TransformersEngine:
         return TransformersEngine(module.model, module.tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         algorithm.save_model(folder)
-        fetched = TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype)
+        device = find_device("auto" if algorithm.config.num_gpus_per_learner else "cpu")
+        fetched = TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype, device=device)
     fetched.autocast = algorithm.config.autocast
     return fetched
+
+
+def _gpus(section: OptimizerSection) -> int:
+    if section.num_gpus_per_learner is None:
+        return int(find_device("auto") == "cuda")
+    return section.num_gpus_per_learner
 
 
 def _check_context(algorithm: ReinforcePP, config: TrainConfig | SFTConfig) -> None:

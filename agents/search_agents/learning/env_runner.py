@@ -20,6 +20,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.actor_manager import FaultTolerantActorManager
 from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.framework import get_device
 
 import search_env  # noqa: F401  # registers the environments, in every process that has a runner
 from search_agents.engines.base import SamplingParams
@@ -65,6 +66,8 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         if self.module is None:
             spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
             self.module = spec.build()[DEFAULT_MODULE_ID]
+            if self.config.engine == "transformers":  # vLLM has a copy of its own there
+                self.module.to(get_device(self.config, self.config.num_gpus_per_env_runner))
         self.engine = self._make_engine()
 
     def _make_engine(self) -> TransformersEngine | VLLMEngine:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from search_agents.engines.base import SamplingParams
-from search_agents.engines.pretrained import load_pretrained
+from search_agents.engines.pretrained import find_device, load_pretrained
 from search_agents.engines.transformers import TransformersEngine
 
-from search_env.errors import ModelError
+from search_env.errors import ConfigError, ModelError
 
 
 @pytest.fixture
@@ -79,3 +79,12 @@ def test_a_hub_id_that_cannot_be_reached_says_what_to_give(monkeypatch: pytest.M
 def test_an_unknown_dtype_names_the_known_ones(folder: Path) -> None:
     with pytest.raises(ModelError, match="Did you mean 'bfloat16'"):
         load_pretrained(folder, dtype="bfloat")
+
+
+@pytest.mark.parametrize(("found", "devices"), [(True, ["cuda", "cpu", "cuda"]), (False, ["cpu", "cpu"])])
+def test_a_gpu_is_taken_if_there_is_one(monkeypatch: pytest.MonkeyPatch, found: bool, devices: list[str]) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    assert [find_device(name) for name in ("auto", "cpu", "cuda")[: len(devices)]] == devices
+    if not found:
+        with pytest.raises(ConfigError, match="finds no GPU"):
+            find_device("cuda")
