@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from search_env.errors import ConfigError, MissingDependencyError, ModelError, unknown_name
 
-__all__ = ["eos_ids", "find_device", "load_pretrained", "load_tokenizer"]
+__all__ = ["eos_ids", "find_device", "load_config", "load_pretrained", "load_tokenizer"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _ADAPTER = "adapter_config.json"
@@ -68,6 +68,20 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
             base, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
         )
     return (_merged(model, name) if base != name else model).to(device).eval(), tokenizer
+
+
+def load_config(name_or_path: str | Path) -> Any:
+    """Read what a model is like; its weights need not be there.
+
+    Args:
+        name_or_path: A folder with a config.json, or a hub id.
+
+    Raises:
+        ModelError: If there is none.
+    """
+    name = str(Path(name_or_path).expanduser()) if _is_path(name_or_path) else str(name_or_path)
+    with _one_message(name):
+        return transformers.AutoConfig.from_pretrained(name)
 
 
 def load_tokenizer(name_or_path: str | Path) -> tuple[str, Any, Any]:

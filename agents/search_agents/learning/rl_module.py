@@ -88,9 +88,10 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
 
     def shard(self, device: torch.device) -> None:
         """Spread the model over all learners; see `search_agents.learning.sharding`."""
-        shard(self, self.model, device)
+        autocast = self.model_config["autocast"]
+        shard(self, self.model, device, autocast=autocast)
         if self._reference is not None:
-            shard(self._reference, self._reference.model, device)
+            shard(self._reference, self._reference.model, device, autocast=autocast)
 
     def forward(self, batch: Mapping[str, torch.Tensor], **kwargs: Any) -> dict[str, torch.Tensor]:
         """What synchronisation and sharding hook into; see `_forward_train`."""

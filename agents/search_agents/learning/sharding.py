@@ -13,25 +13,29 @@ from typing import Any
 import torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 __all__ = ["is_first", "most", "part_like", "shard", "whole"]
 
 
-def shard(module: torch.nn.Module, model: Any, device: torch.device) -> None:
+def shard(module: torch.nn.Module, model: Any, device: torch.device, *, autocast: bool) -> None:
     """Spread a module over all learners, in place.
 
     Args:
         module: What is called: its forward runs the model.
         model: The transformers model in it; its layers are gathered one by one, all else at once.
         device: Where the learner computes.
+        autocast: Whether it does so in bfloat16: weights are then gathered in it, and gradients added up in float32.
     """
     mesh = init_device_mesh(device.type, (distributed.get_world_size(),))
+    policy = MixedPrecisionPolicy()
+    if autocast:  # torch's own would keep a copy of all weights
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     kinds = set(model._no_split_modules or ())
     for layer in [each for each in model.modules() if type(each).__name__ in kinds]:
-        fully_shard(layer, mesh=mesh)
-    fully_shard(module, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(module, mesh=mesh, mp_policy=policy)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,145 @@
+"""What runs where in a training run on GPUs, and whether it fits; see `search_agents.learning.memory`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from search_agents.config import TrainConfig
+from search_agents.learning.memory import (
+    RESERVE,
+    ModelShape,
+    cache_bytes_per_token,
+    engine_memory,
+    learner_memory,
+)
+
+__all__ = ["Plan", "Role", "make_plan"]
+
+_GB = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """Processes that do the same."""
+
+    name: str
+    processes: int
+    gpus: float
+    """GPUs of each; 0 runs on the CPU."""
+    memory: Mapping[str, int]
+    """What each needs, in bytes, by what it is for."""
+    limit: float
+    """What each may take, in bytes."""
+
+    @property
+    def needed(self) -> int:
+        """Memory of each process in bytes."""
+        return sum(self.memory.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run on a number of GPUs."""
+
+    shape: ModelShape
+    roles: tuple[Role, ...]
+    gpus: int
+    episodes: int
+    """Episodes at their longest that an engine's cache holds at once."""
+    wanted: int
+    """Episodes that an engine plays at once."""
+
+    @property
+    def problems(self) -> list[str]:
+        """Why it cannot run so; empty if it can."""
+        found = [
+            f"a {role.name} needs {role.needed / _GB:.1f} GB and may take {role.limit / _GB:.1f}: {_ADVICE[role.name]}"
+            for role in self.roles
+            if role.gpus and role.needed > role.limit
+        ]
+        used = sum(role.processes * role.gpus for role in self.roles)
+        if used > self.gpus:
+            found.append(f"{used:g} GPUs are used and {self.gpus} are there: lower num_learners or num_env_runners")
+        if not self.episodes:
+            found.append("the cache holds not one episode: raise model.vllm.kv_cache_gb")
+        return found
+
+    def text(self) -> str:
+        """The plan in words and figures."""
+        lines = [
+            f"The model has {self.shape.parameters / 1e9:.2f} billion weights, {self.shape.layers} layers of "
+            f"{self.shape.layer_parameters / 1e6:.1f} million.",
+            "",
+        ]
+        for role in self.roles:
+            where = f"{role.gpus:g} GPU each" if role.gpus else "no GPU"
+            lines.append(
+                f"{role.processes} x {role.name}, {where}: {role.needed / _GB:.1f} GB of {role.limit / _GB:.1f}"
+                if role.gpus
+                else f"{role.processes} x {role.name}, {where}: {role.needed / _GB:.1f} GB"
+            )
+            lines += [f"    {name:<16}{value / _GB:>8.2f} GB" for name, value in role.memory.items()]
+        waiting = f"; {self.wanted} are in play" if self.wanted > self.episodes else ""
+        lines += [
+            "",
+            f"An engine's cache holds {self.episodes} episodes at their longest{waiting}.",
+            f"{RESERVE:.0%} of each GPU is left for its driver and for what the allocator cannot use.",
+        ]
+        lines += [f"It does not fit: {problem}." for problem in self.problems] or ["It fits."]
+        return "\n".join(lines)
+
+
+def make_plan(config: TrainConfig, model: str, *, gpus: int, memory: float) -> Plan:
+    """Work out who needs what.
+
+    Args:
+        config: The recipe.
+        model: A folder with a config.json, or a hub id.
+        gpus: GPUs that are there.
+        memory: Of each, in bytes.
+
+    Raises:
+        ModelError: If there is no such model.
+    """
+    shape, learner, rollout = ModelShape.of(model), config.learner, config.rollout
+    learns = learner_memory(
+        shape, config.model, learner, reference=learner.kl_coef > 0, longest=rollout.max_episode_tokens
+    )
+    samples = engine_memory(shape, config.model, rollout)
+    per_learner = (1 if gpus else 0) if learner.num_gpus_per_learner is None else learner.num_gpus_per_learner
+    room = memory * (1 - RESERVE)
+    if rollout.num_env_runners:
+        share = rollout.num_gpus_per_env_runner
+        # Several of them on one GPU have their share of it; one that has several GPUs uses the first.
+        apart = Role(
+            name="runner", processes=rollout.num_env_runners, gpus=share, memory=samples, limit=room * min(1.0, share)
+        )
+        roles: tuple[Role, ...] = (_learners(learner.num_learners, per_learner, learns, room), apart)
+    elif learner.num_learners:
+        here = Role(name="runner", processes=1, gpus=0, memory=samples, limit=room)  # RLlib gives the driver no GPU
+        roles = (_learners(learner.num_learners, per_learner, learns, room), here)
+    else:
+        if config.model.engine == "transformers":
+            del samples["weights"]  # it samples with the learner's
+        both = learns | {f"engine's {name}": value for name, value in samples.items()}
+        roles = (Role(name="learner", processes=1, gpus=per_learner, memory=both, limit=room),)
+    cache = engine_memory(shape, config.model, rollout)["key-value cache"]
+    return Plan(
+        shape=shape,
+        roles=roles,
+        gpus=gpus,
+        episodes=cache // (cache_bytes_per_token(shape, config.model) * rollout.max_episode_tokens),
+        wanted=rollout.num_envs,
+    )
+
+
+def _learners(number: int, gpus: int, memory: Mapping[str, int], room: float) -> Role:
+    return Role(name="learner", processes=max(1, number), gpus=gpus, memory=memory, limit=room)
+
+
+_ADVICE = {
+    "learner": "try learner.gradient_checkpointing, a smaller learner.micro_batch_tokens, learner.sharded over more "
+    "learner.num_learners, or learner.lora",
+    "runner": "try model.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), or GPUs with more memory",
+}
