@@ -9,6 +9,7 @@ on the command line. Where the run is written (``--out``) and how it is shown
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +20,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
 from search_agents.config.recipes import read_retriever
+from search_env.secrets import VariableName
 
 __all__ = [
     "AgentConfig",
@@ -106,7 +109,7 @@ class ServerSection(Section):
     """Base URL of its API, for example http://127.0.0.1:8000/v1."""
     api: Literal["chat", "completions"] = "chat"
     """`chat` takes system and user words, `completions` plain text."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """Name of the environment variable that holds the key; null sends none."""
     continues: bool = False
     """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can; elsewhere its
@@ -119,6 +122,17 @@ class ServerSection(Section):
     """Seconds that one request may take."""
     retries: NonNegativeInt = 5
     """Times that a request is repeated after it failed, later each time."""
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        # It is stored with every run and stands in messages.
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address like http://127.0.0.1:8000/v1")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password or query; name a variable with a key in api_key_env")
+        return url
 
 
 class VLLMSection(Section):
