@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"search-env: error: {visible(str(error))}\n")
         return 2
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"search-env: interrupted{f'; {stop}' if str(stop) else ''}\n")
+        sys.stderr.write(f"search-env: interrupted{f'; {visible(str(stop))}' if str(stop) else ''}\n")
         return 130
     except SystemExit as stop:  # argparse ends this way after --help
         return stop.code if isinstance(stop.code, int) else 0

@@ -1,6 +1,8 @@
 """What a run shows while it works: one line a step, and on a terminal a live bar below the lines.
 
-The lines are the same in both displays, so a log reads like the terminal did.
+The lines are the same in both displays, so a log reads like the terminal did. Names of
+stages and paths come out of recipes that others may have written, so no line commands
+the terminal.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from search_env.render import visible
 
 __all__ = ["DISPLAYS", "Progress", "make_progress", "step_line"]
 
@@ -75,7 +79,7 @@ class _PlainProgress:
         self._max_steps = max_steps
 
     def phase(self, text: str) -> None:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{visible(text)}\n")
         sys.stdout.flush()
 
     def step(self, row: Mapping[str, Any]) -> None:
@@ -107,16 +111,16 @@ class _RichProgress:
     def phase(self, text: str) -> None:
         # The bar names what runs; an indented line is only a detail of it.
         if not text.startswith(" "):
-            self._bar.update(self._task, description=text[:60])
-        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.update(self._task, description=visible(text)[:60])
+        self._bar.console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
     def step(self, row: Mapping[str, Any]) -> None:
-        self._bar.update(self._task, description=f"training, {row['stage']}")
+        self._bar.update(self._task, description=visible(f"training, {row['stage']}"))
         self.count(row["step"], step_line(row, self._max_steps))
 
     def count(self, done: int, text: str) -> None:
         self._bar.update(self._task, completed=done)
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        self._bar.console.print(visible(text), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

@@ -31,6 +31,7 @@ from search_agents.learning.summary import evaluation_name, write_summary
 from search_agents.models import write_protocol
 from search_agents.rollout import Episode
 from search_env.errors import SearchEnvError
+from search_env.render import visible
 
 __all__ = ["resume", "train"]
 
@@ -99,7 +100,7 @@ def _drive(config: RunConfig, folder: RunFolder, display: str) -> Path:
         raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
     finally:
         progress.close()
-    sys.stdout.write(f"\n{report}\n\n")
+    sys.stdout.write(f"\n{visible(report)}\n\n")
     return folder.path
 
 
