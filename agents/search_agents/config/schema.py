@@ -72,6 +72,10 @@ class Section(BaseModel):
     )
 
 
+_PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name that may be part of a path."""
+
+
 def _spec(given: str | dict[str, Any]) -> str | dict[str, Any]:
     # A file is read here, so that what is stored with a run says what searched.
     return read_retriever(given) if isinstance(given, str) else given
@@ -287,7 +291,7 @@ class StageSection(Section):
     """Name of the stage in metrics and plots."""
     reward: str | dict[str, float]
     """Name of a reward, or a weight for each reward part by name."""
-    split: str | None = None
+    split: _PlainName | None = None
     """Split of the data whose questions it asks; null asks those of train."""
     max_steps: PositiveInt
     """Steps after which the stage is over in any case."""
@@ -298,7 +302,7 @@ class StageSection(Section):
 class EvaluationSection(Section):
     """The evaluation on held-out questions."""
 
-    split: str = "test"
+    split: _PlainName = "test"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 200
     """Questions to ask, spread evenly over the split when it has more."""
@@ -325,7 +329,7 @@ class HeldOutSection(EvaluationSection):
 class RunSection(Section):
     """The run itself."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    name: _PlainName = "run"
     """Without --out the folder is outputs/<name>-<time>."""
     seed: NonNegativeInt = 0
     """Seed of everything that is drawn: order of questions, tokens, floors."""
@@ -408,7 +412,7 @@ class QuestionSet(Section):
     """Registered id of the environment."""
     data: str | None = None
     """Its data; see `EnvSection.data`."""
-    split: str | None = None
+    split: _PlainName | None = None
     """Split that holds the questions; null takes that of the evaluation."""
 
 
@@ -442,7 +446,7 @@ class ComparisonConfig(Section):
 class SamplingSection(Section):
     """Which questions are asked, and how often."""
 
-    split: str = "train"
+    split: _PlainName = "train"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 1000
     """Questions to ask, spread evenly over the split when it has more."""

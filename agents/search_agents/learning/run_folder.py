@@ -159,8 +159,10 @@ class RunFolder:
         return sorted(mark.parent for mark in self.path.glob("checkpoints/step_*/COMPLETE"))
 
     def keep_newest_checkpoints(self, number: int) -> None:
-        """Delete all complete checkpoints but the newest."""
+        """Delete all complete checkpoints but the newest; a link is left alone, for what it leads to is not ours."""
         for folder in self.checkpoints()[:-number]:
+            if folder.is_symlink():
+                continue
             # Without its mark the folder no longer counts, wherever the deletion is cut short.
             (folder / "COMPLETE").unlink()
             shutil.rmtree(folder)
