@@ -162,6 +162,22 @@ def test_an_evaluation_that_fails_keeps_no_key(
     check(shown(caplog, capfd, *(path.read_text() for path in tmp_path.rglob("*") if path.is_file())))
 
 
+def test_an_evaluation_whose_searches_fail_keeps_no_key(
+    endpoint: Endpoint, caplog: Any, capfd: Any, tmp_path: Path
+) -> None:
+    """Risk 8: keys of a search server in the folder of an evaluation, its transcripts and the page made of them."""
+    fail(endpoint, 500, 0.0)
+    caplog.set_level(logging.INFO)
+    out = tmp_path / "out"
+    retriever = f"{{name: http, url: '{endpoint.url}', api_key_env: THE_KEY, timeout: 2}}"
+    assert main(["eval", "--method", "oracle", "--limit", "2", "--env.retriever", retriever, "--out", str(out)]) == 0
+    assert endpoint.asked and json.loads((out / "result.json").read_text())["results"][0]["invalid"] == 2
+    assert main(["view", str(out), "--out", str(tmp_path / "page.html")]) == 0
+    kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(kept) >= 4 and any("THE_KEY" in text for text in kept)
+    check(shown(caplog, capfd, *kept))
+
+
 @pytest.mark.parametrize(
     "flags",
     [

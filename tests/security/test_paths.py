@@ -100,6 +100,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Pa
     victim.write_text("untouched")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "summary.json").symlink_to(victim)
+    (tmp_path / "run" / ".summary.json.tmp").symlink_to(victim)
     write_json(tmp_path / "run" / "summary.json", {"f1": 1.0})
     assert victim.read_text() == "untouched"
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == {"f1": 1.0}

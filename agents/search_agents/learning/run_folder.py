@@ -228,8 +228,9 @@ def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.tmp")
+    beside.unlink(missing_ok=True)  # what a stopped run left; a link would lead the text elsewhere
     try:
-        with beside.open("w", encoding="utf-8", errors=_SURROGATES) as stream:
+        with beside.open("x", encoding="utf-8", errors=_SURROGATES) as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
