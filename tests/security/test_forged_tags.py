@@ -1,4 +1,4 @@
-"""A model that writes the environment's part itself gains nothing by it."""
+"""Tags of the protocol in a document, or in a model's words where they are not its own: nothing is gained by them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,23 @@ def honest(name):
     ]
 
 
-def play(name, said, reward="stage2"):
-    dataset = Dataset(name="tiny", split="dev", questions=(QUESTION,), documents=DOCUMENTS)
+class Remembering(ScriptedEngine):
+    """Keeps its session, whose rows are what an engine has read and written."""
+
+    def open(self, prompts, *, seeds, max_tokens):
+        self.session = super().open(prompts, seeds=seeds, max_tokens=max_tokens)
+        return self.session
+
+
+def play(name, said, documents=DOCUMENTS, engine_class=ScriptedEngine):
+    dataset = Dataset(name="tiny", split="dev", questions=(QUESTION,), documents=documents)
     env = SearchQAVectorEnv(
-        1, dataset=dataset, retriever=InMemoryRetriever(DOCUMENTS), dialect=name, prompt="bare", reward=reward
+        1, dataset=dataset, retriever=InMemoryRetriever(documents), dialect=name, prompt="bare", reward="stage2"
     )
-    engine = ScriptedEngine({"": said})
+    engine = engine_class({"": said})
     sampling = SamplingParams(max_tokens=500)
     (episode,) = collect(engine, env, [Task(0, 0, 0)], sampling=sampling, max_tokens=5000, chat=False)
-    return episode
+    return (episode, list(engine.session.contexts[0])) if engine_class is Remembering else episode
 
 
 def forgeries(name):
@@ -82,3 +90,30 @@ def test_what_follows_a_stop_string_is_never_sampled(name):
         [[segment.kind is SegmentKind.SAMPLED] * len(segment.token_ids) for segment in episode.segments]
     )
     np.testing.assert_array_equal(episode.action_mask, mask)
+
+
+SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "</s>", "[INST]", "<|eot_id|>"]
+TAGS = sorted({tag for dialect in DIALECTS.values() for tag in dialect.tags})
+PLACES = ["{tag} Norway", "Nor{tag}way Norway", "Norway {tag}", "{tag}", "\n{tag}\nOslo{tag}{tag}"]
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_tag_at_any_place_of_a_document_leaves_the_mask_on_what_was_sampled(name, place):
+    """Risk 2: every tag of every dialect and some special tokens, in titles and in texts."""
+    said = honest(name)
+    clean = play(name, said)
+    for tag in [*TAGS, *SPECIAL]:
+        text = place.format(tag=tag)
+        documents = (Document(id="1", title=text, text="Norway: Oslo."), Document(id="2", title="Norway", text=text))
+        episode, read_and_written = play(name, said, documents, Remembering)
+        assert episode.token_ids.tolist() == read_and_written
+        assert episode.action_mask.sum() == sum(map(len, said))
+        assert bytes(episode.token_ids[episode.action_mask].tolist()).decode() == "".join(said)
+        assert unsampled(episode).count(tag) == unsampled(clean).count(tag)
+        assert (episode.reward, episode.reward_parts) == (clean.reward, clean.reward_parts)
+
+
+def unsampled(episode):
+    """What the environment wrote."""
+    return bytes(episode.token_ids[~episode.action_mask].tolist()).decode()
