@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ RISKS = range(1, 24)
 RELIABILITY = {10, 11, 12, 13, 14, 20, 21}
 
 
+@cache
 def functions() -> dict[str, dict[str, str]]:
     """By file, every test with its docstring."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
@@ -22,7 +24,7 @@ def functions() -> dict[str, dict[str, str]]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 found[file.relative_to(TESTS).as_posix()][node.name] = ast.get_docstring(node) or ""
-    return found
+    return dict(found)
 
 
 def numbers(docstring: str) -> set[int]:
