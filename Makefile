@@ -21,7 +21,7 @@ VLLM_PIP_INSTALL = $(VLLM_BIN)/python -m pip --retries 2 --timeout 60 install --
 VLLM_FAILED = { echo "make test-vllm: vLLM could not be installed, see above. It needs the network once, and the CPU \
 	build of the torch that constraints.txt names: try PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu" >&2; exit 2; }
 
-.PHONY: install train test check bench test-vllm
+.PHONY: install train test soak check bench test-vllm
 
 install: $(DEVELOPED)
 
@@ -41,6 +41,10 @@ train: $(INSTALLED)
 
 test: $(DEVELOPED)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
+
+# What takes minutes: kills at every point, a full disk at every write, ten thousand episodes.
+soak: $(DEVELOPED)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/reliability -m soak $(ARGS)
 
 check: $(DEVELOPED)
 	$(BIN)/ruff check .

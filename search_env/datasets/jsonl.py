@@ -89,7 +89,7 @@ def read_folder(
         DatasetError: If a row is malformed.
     """
     folder = Path(folder)
-    found = find_file(folder / f"{split}.jsonl")
+    found = find_file(folder / f"{split}.jsonl") if split == Path(split).name else None  # never another folder's
     if found is None or split == "corpus":
         names = {plain_name(path) for path in folder.iterdir()} - {"corpus.jsonl"}
         splits = sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))

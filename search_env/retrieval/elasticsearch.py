@@ -16,6 +16,7 @@ the names of the variables, and a URL that holds a password is refused.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import json
@@ -37,12 +38,14 @@ from search_env.retrieval.elasticsearch_bodies import (
     safe_query,
     search_body,
 )
+from search_env.secrets import VariableName, masked, shown_cause
 from search_env.types import Document, Hit
 
 __all__ = ["ElasticsearchRetriever", "ElasticsearchSettings", "describe"]
 
 _COMPATIBLE = re.compile(r"application/vnd\.elasticsearch\+([\w-]+); *compatible-with=\d+")
 _MAX_PROBLEM = 300
+_HIDDEN = ("api_key", "username", "password")
 
 
 class ElasticsearchSettings(BaseModel):
@@ -56,13 +59,13 @@ class ElasticsearchSettings(BaseModel):
     """Alias of the index to search."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Seconds that one batch of queries may take."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """Name of the environment variable that holds the API key."""
-    username_env: str | None = None
+    username_env: VariableName | None = None
     """Name of the environment variable that holds the user's name."""
-    password_env: str | None = None
+    password_env: VariableName | None = None
     """Name of the environment variable that holds the password."""
-    ca_file_env: str | None = None
+    ca_file_env: VariableName | None = None
     """Name of the environment variable that holds the path of the certificate authority's file (PEM)."""
 
     @field_validator("url")
@@ -170,6 +173,12 @@ class ElasticsearchSettings(BaseModel):
         if "ca_file" in values and not os.path.isfile(values["ca_file"]):
             raise ConfigError(f"ca_file_env: the path in {self.ca_file_env} is not a file; give that of a PEM file")
         return values
+
+    def hidden(self) -> tuple[str, ...]:
+        """What no message may show: key and password, and the login as a header carries it."""
+        secrets = {what: os.environ.get(getattr(self, f"{what}_env") or "", "") for what in _HIDDEN}
+        login = f"{secrets['username']}:{secrets['password']}".encode(errors="replace")
+        return secrets["api_key"], secrets["password"], base64.b64encode(login).decode() if self.password_env else ""
 
     def _options(self, node_class: type, timeout_s: float | None, retries: int) -> dict[str, Any]:
         secrets = self.secrets()
@@ -285,8 +294,9 @@ class ElasticsearchRetriever:
             yield
         except failures as error:
             where = f"{self.settings.engine} index {self.settings.index!r} at {self.settings.url}"
-            problem = f"{where} is not available: {describe(error)}"
-            raise RetrieverUnavailable(problem, transient=_is_transient(error)) from error
+            hidden = self.settings.hidden()
+            problem = f"{where} is not available: {describe(error, *hidden)}"
+            raise RetrieverUnavailable(problem, transient=_is_transient(error)) from shown_cause(error, *hidden)
 
     def __getstate__(self) -> dict[str, Any]:
         # Open clients belong to their process, and hold keys.
@@ -300,11 +310,11 @@ class ElasticsearchRetriever:
         return f"{type(self).__name__}({self.settings!r})"
 
 
-def describe(error: Exception) -> str:
-    """What a client's error says, in at most 300 characters."""
+def describe(error: Exception, *hidden: str) -> str:
+    """What a client's error says, in at most 300 characters, with ``***`` for what is to be hidden."""
     text, message = str(error), str(getattr(error, "message", ""))
     # Of a lost connection, Elastic's client keeps the reason out of the text.
-    return (text if message in text else f"{text}: {message}")[:_MAX_PROBLEM]
+    return masked(text if message in text else f"{text}: {message}", *hidden)[:_MAX_PROBLEM]
 
 
 def _in_order(texts: Sequence[str], reply: Any) -> list[tuple[Hit, ...]]:

@@ -25,6 +25,7 @@ from search_env.datasets.files import data_files
 from search_env.errors import DatasetError, RetrieverIndexError
 from search_env.retrieval.elasticsearch import ElasticsearchSettings, describe
 from search_env.retrieval.elasticsearch_bodies import index_body, index_layout
+from search_env.secrets import shown_cause
 from search_env.types import Document
 
 __all__ = ["BuiltIndex", "build_index"]
@@ -239,7 +240,8 @@ def _index_errors(settings: ElasticsearchSettings, name: str) -> Iterator[None]:
     try:
         yield
     except settings.failures() as error:
+        hidden = settings.hidden()
         raise RetrieverIndexError(
-            f"the index {name} at {settings.url} was not finished: {describe(error)}. "
+            f"the index {name} at {settings.url} was not finished: {describe(error, *hidden)}. "
             "Run the same command again; it goes on where it stopped."
-        ) from error
+        ) from shown_cause(error, *hidden)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, field_va
 
 from search_env.errors import ConfigError, MissingDependencyError, RetrieverUnavailable
 from search_env.retrieval.search_r1 import read_reply, write_request
+from search_env.secrets import VariableName, masked, shown_cause
 from search_env.types import Document, Hit
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class HTTPSettings(BaseModel):
     """Most queries of one request; more are sent in several."""
     max_query_chars: PositiveInt = 10_000
     """A query is cut after that many characters, so that no text of a model is refused for its length."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """Name of the environment variable whose value is sent as a bearer token, for a server behind a gateway."""
 
     @field_validator("url")
@@ -122,19 +123,22 @@ class HTTPRetriever:
         client = self._client()
         import httpx
 
-        url = self.settings.url
+        url, key = self.settings.url, os.environ.get(self.settings.api_key_env or "")
         try:
             status, body = self._post(client, write_request(queries, top_k))
         except httpx.TransportError as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise RetrieverUnavailable(
-                f"the search server at {url} cannot be asked ({what}). Is it running? `search-env serve` starts one.",
+                f"the search server at {url} cannot be asked ({masked(what, key)}). Is it running? "
+                "`search-env serve` starts one.",
                 transient=True,
-            ) from error
+            ) from shown_cause(error, key)
         except httpx.HTTPError as error:
-            raise RetrieverUnavailable(f"the reply of the search server at {url} cannot be decoded: {error}") from error
+            raise RetrieverUnavailable(
+                f"the reply of the search server at {url} cannot be decoded: {masked(str(error), key)}"
+            ) from shown_cause(error, key)
         if status != 200:
-            shown = body.decode(errors="replace")[:_MAX_SHOWN]
+            shown = masked(body.decode(errors="replace"), key)[:_MAX_SHOWN]  # half a key is too much of it
             raise RetrieverUnavailable(
                 f"the search server at {url} answered with status {status}: {shown!r}",
                 transient=status in _WORTH_A_RETRY,
@@ -143,8 +147,8 @@ class HTTPRetriever:
             return read_reply(body, len(queries), top_k)
         except ValueError as error:
             raise RetrieverUnavailable(
-                f"the reply of {url} is not that of a Search-R1 server: {error}. Check the address."
-            ) from error
+                f"the reply of {url} is not that of a Search-R1 server: {masked(str(error), key)}. Check the address."
+            ) from shown_cause(error, key)
 
     def _post(self, client: httpx.Client, request: bytes) -> tuple[int, bytes]:
         """Status and body of the reply; neither its size nor its time is up to the server."""

@@ -39,6 +39,7 @@ def run_from(folder, code):
 
 
 def test_the_wheel_owns_search_env_and_search_agents_only(wheel):
+    """Risk 22: what the wheel installs."""
     owned = {name.split("/")[0] for name in wheel.namelist()}
     (metadata,) = (name for name in owned if name.endswith(".dist-info"))
     assert owned == {"search_env", "search_agents", metadata}
@@ -93,6 +94,7 @@ def test_the_wheel_has_the_command_and_the_licence(wheel):
 
 
 def test_an_unpacked_wheel_plays_an_episode(installed):
+    """Risk 22: the wheel alone, away from this folder."""
     code = """
 import gymnasium as gym, search_env
 env = gym.make("search_env:SearchQA-FictionalWiki-v0")

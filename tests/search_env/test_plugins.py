@@ -64,6 +64,7 @@ def test_a_dataset_of_a_package_is_loaded_by_name_and_is_an_environment(install,
 
 
 def test_a_broken_plugin_warns_where_all_are_listed_and_stops_only_who_asks_for_it(install):
+    """Risk 23: a broken plug-in."""
     install("fine", [("rewards", "fine", "politeness")])
     install("bad", [("rewards", "broken", "politeness")], module="raise RuntimeError('out of cheese')")
     install("hollow", [("rewards", "hollow", "nothing")])

@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.asking import ask
 
     reply = ask(arguments.question, documents, config, temperature=arguments.temperature)
-    write(json.dumps(reply.to_dict(), indent=2, ensure_ascii=False) if arguments.json else _told(reply))
+    write(json.dumps(reply.to_dict(), indent=2) if arguments.json else _told(reply))
     return 0
 
 

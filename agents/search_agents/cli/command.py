@@ -1,14 +1,19 @@
 """The command ``search-env``: one module a verb, loaded only when its verb is used.
 
-Exit codes: 0 done, 1 an unexpected failure, 2 something the user can put right (one
-message on stderr, no traceback), 130 interrupted.
+Exit codes: 0 done, 1 an unexpected failure (of a full disk one message, of others a
+traceback), 2 something the user can put right (one message on stderr, no traceback),
+130 interrupted, by Ctrl-C or by SIGTERM.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
@@ -42,6 +47,8 @@ _VERBS = {
     "ask": "answer a question from your own documents, with its passages",
 }
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 _EXAMPLES = """\
 examples:
   search-env train
@@ -65,8 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SearchEnvError as error:
         sys.stderr.write(f"search-env: error: {visible(str(error))}\n")
         return 2
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        hints = "; ".join(["make room, and do it again", *getattr(error, "__notes__", ())])
+        sys.stderr.write(f"search-env: error: {visible(f'no space is left on the disk: {error}; {hints}')}\n")
+        return 1
     except KeyboardInterrupt as stop:
-        sys.stderr.write(f"search-env: interrupted{f'; {stop}' if str(stop) else ''}\n")
+        sys.stderr.write(f"search-env: interrupted{f'; {visible(str(stop))}' if str(stop) else ''}\n")
         return 130
     except SystemExit as stop:  # argparse ends this way after --help
         return stop.code if isinstance(stop.code, int) else 0
@@ -85,8 +98,25 @@ def _dispatch(arguments: list[str]) -> int:
     module: ModuleType = importlib.import_module(f"search_agents.cli.{verb}")
     parser = module.parser(verb, _VERBS[verb])
     parsed, settings = parser.parse_known_args(rest)
-    code: int = module.run(parsed, settings)
+    if verb == "serve":  # it ends by the signal, once its answers are on their way
+        code: int = module.run(parsed, settings)
+    else:
+        with _terminated_as_interrupted():
+            code = module.run(parsed, settings)
     return code
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, by which schedulers end a job, does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can take signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _overview() -> str:

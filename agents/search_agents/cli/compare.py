@@ -39,5 +39,5 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.paired import compare_runs, read_run
 
     found = compare_runs(read_run(arguments.a), read_run(arguments.b))
-    write(json.dumps(found.to_dict(), ensure_ascii=False) if arguments.json else visible(found.report()))
+    write(json.dumps(found.to_dict()) if arguments.json else visible(found.report()))
     return 0

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         _judgements(episodes, place, config),
         normalisation=arguments.normalisation,
     )
-    write(json.dumps(found.to_dict(), ensure_ascii=False) if arguments.json else visible(found.report()))
+    write(json.dumps(found.to_dict()) if arguments.json else visible(found.report()))
     return 0
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from search_env.render import visible
+
 __all__ = ["write"]
 
 
 def write(text: str = "") -> None:
-    """Write one line (or block) to stdout.
-
-    Text of a model, a document or the user must have passed through `search_env.render.visible`.
-    """
-    sys.stdout.write(f"{text}\n")
+    """Write one line (or block) to stdout; whatever is in it, it commands no terminal."""
+    sys.stdout.write(f"{visible(text)}\n")
     sys.stdout.flush()

@@ -209,7 +209,9 @@ def _problem(schema: type[BaseModel], key: Key, detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return "the key is missing."
     text = detail["msg"].removeprefix("Value error, ")
-    given = f" (given: {detail['input']!r})" if not isinstance(detail["input"], dict | list | tuple) else ""
+    leaf = str(key[-1]) if key else ""
+    told = not isinstance(detail["input"], dict | list | tuple) and not (leaf == "url" or leaf.endswith("_env"))
+    given = f" (given: {detail['input']!r})" if told else ""  # a wrong address, or what is no variable, may be secret
     return f"{text[:1].lower()}{text[1:]}{given}"
 
 

@@ -9,6 +9,7 @@ on the command line. Where the run is written (``--out``) and how it is shown
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +20,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
 from search_agents.config.recipes import read_retriever
+from search_env.secrets import VariableName
 
 __all__ = [
     "AgentConfig",
@@ -69,6 +72,10 @@ class Section(BaseModel):
     )
 
 
+_PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""A name that may be part of a path."""
+
+
 def _spec(given: str | dict[str, Any]) -> str | dict[str, Any]:
     # A file is read here, so that what is stored with a run says what searched.
     return read_retriever(given) if isinstance(given, str) else given
@@ -106,7 +113,7 @@ class ServerSection(Section):
     """Base URL of its API, for example http://127.0.0.1:8000/v1."""
     api: Literal["chat", "completions"] = "chat"
     """`chat` takes system and user words, `completions` plain text."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """Name of the environment variable that holds the key; null sends none."""
     continues: bool = False
     """Whether the chat API can go on with a response that was begun for it, as vLLM and SGLang can; elsewhere its
@@ -119,6 +126,17 @@ class ServerSection(Section):
     """Seconds that one request may take."""
     retries: NonNegativeInt = 5
     """Times that a request is repeated after it failed, later each time."""
+
+    @field_validator("url")
+    @classmethod
+    def _holds_no_secret(cls, url: str) -> str:
+        # It is stored with every run and stands in messages.
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an address like http://127.0.0.1:8000/v1")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("must hold no user, password or query; name a variable with a key in api_key_env")
+        return url
 
 
 class VLLMSection(Section):
@@ -288,7 +306,7 @@ class StageSection(Section):
     """Name of the stage in metrics and plots."""
     reward: str | dict[str, float]
     """Name of a reward, or a weight for each reward part by name."""
-    split: str | None = None
+    split: _PlainName | None = None
     """Split of the data whose questions it asks; null asks those of train."""
     max_steps: PositiveInt
     """Steps after which the stage is over in any case."""
@@ -299,7 +317,7 @@ class StageSection(Section):
 class EvaluationSection(Section):
     """The evaluation on held-out questions."""
 
-    split: str = "test"
+    split: _PlainName = "test"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 200
     """Questions to ask, spread evenly over the split when it has more."""
@@ -326,7 +344,7 @@ class HeldOutSection(EvaluationSection):
 class RunSection(Section):
     """The run itself."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    name: _PlainName = "run"
     """Without --out the folder is outputs/<name>-<time>."""
     seed: NonNegativeInt = 0
     """Seed of everything that is drawn: order of questions, tokens, floors."""
@@ -409,7 +427,7 @@ class QuestionSet(Section):
     """Registered id of the environment."""
     data: str | None = None
     """Its data; see `EnvSection.data`."""
-    split: str | None = None
+    split: _PlainName | None = None
     """Split that holds the questions; null takes that of the evaluation."""
 
 
@@ -443,7 +461,7 @@ class ComparisonConfig(Section):
 class SamplingSection(Section):
     """Which questions are asked, and how often."""
 
-    split: str = "train"
+    split: _PlainName = "train"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 1000
     """Questions to ask, spread evenly over the split when it has more."""

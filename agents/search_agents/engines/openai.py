@@ -23,6 +23,7 @@ from search_agents.engines.base import (
     ScoringRequest,
 )
 from search_env.errors import ConfigError, EngineUnavailable, MissingDependencyError, ModelError
+from search_env.secrets import masked, shown_cause
 
 __all__ = ["OpenAIEngine", "restore_stop"]
 
@@ -144,21 +145,25 @@ class OpenAIEngine:
 
     def _side_by_side(self, ask: Callable[[Any], T], requests: Sequence[Any]) -> list[T]:
         openai = _import_openai()
+        key = os.environ.get(self._server.api_key_env or "")
         try:
             with ThreadPoolExecutor(self._server.concurrency) as pool:
                 return list(pool.map(ask, requests))
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise ModelError(
-                f"{self._server.url} refuses: {error}. Check the model's name ({self.name!r}) and the key "
-                f"(server.api_key_env: {self._server.api_key_env})."
-            ) from error
+                f"{self._server.url} refuses: {masked(str(error), key)}. Check the model's name ({self.name!r}) and "
+                f"the key (server.api_key_env: {self._server.api_key_env})."
+            ) from shown_cause(error, key)
         except openai.BadRequestError as error:
-            raise ModelError(f"{self._server.url} refuses a request: {error}") from error
+            raise ModelError(f"{self._server.url} refuses a request: {masked(str(error), key)}") from shown_cause(
+                error, key
+            )
         except openai.OpenAIError as error:
             raise EngineUnavailable(
                 f"the model {self.name!r} at {self._server.url} failed for good, after {self._server.retries} retries: "
-                f"{type(error).__name__}: {error}. Start the server, and go on with what was answered."
-            ) from error
+                f"{type(error).__name__}: {masked(str(error), key)}. Start the server, and go on with what was "
+                "answered."
+            ) from shown_cause(error, key)
 
     @cached_property
     def _client(self) -> Any:

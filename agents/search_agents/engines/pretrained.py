@@ -62,10 +62,13 @@ def load_pretrained(name_or_path: str | Path, *, dtype: str = "auto", device: st
         raise ModelError(unknown_name("dtype", dtype, _DTYPES))
     name = _resolve(name_or_path)
     with _one_message(name):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         base = _base_of(name)
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            base, dtype=dtype if dtype == "auto" else getattr(torch, dtype), use_safetensors=True
+            base,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     return (_merged(model, name) if base != name else model).to(device).eval(), tokenizer
 
@@ -98,8 +101,8 @@ def load_tokenizer(name_or_path: str | Path) -> tuple[str, Any, Any]:
     """
     name = _resolve(name_or_path)
     with _one_message(name):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-        config = transformers.AutoConfig.from_pretrained(name)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         try:
             generation = transformers.GenerationConfig.from_pretrained(name)
         except OSError:  # there is no file of its own: what the model's config says is meant
@@ -166,7 +169,8 @@ def _check_folder(folder: Path) -> None:
     adapter = _ADAPTER in present  # which names the model that it belongs to
     needed = {
         "config.json": adapter or "config.json" in present,
-        "weights (*.safetensors)": any(name.endswith(".safetensors") for name in present),
+        "weights (*.safetensors)": any(name.endswith(".safetensors") for name in present)
+        and (not adapter or "adapter_model.safetensors" in present),  # else peft takes adapter_model.bin
         "a tokenizer (tokenizer.json)": any(name in present for name in _TOKENIZER_FILES),
     }
     missing = [what for what, there in needed.items() if not there]

@@ -134,6 +134,6 @@ def _tokenizer(model: str) -> Any:
     import transformers
 
     try:
-        return transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(model, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError):
         return None

@@ -119,6 +119,9 @@ class EvaluationRun:
             rows = [self._measure(folder, temperature) for temperature in self._config.evaluation.temperatures]
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
+        except OSError as error:
+            error.add_note(f"go on with: search-env resume {folder.path}")
+            raise
         result = {
             "method": self._config.method,
             "model": None if isinstance(self._engine, NoEngine) else self._config.model.path,

@@ -18,16 +18,19 @@ RLlib's own checkpoints (`Algorithm.save_to_path`) hold the same and more, as pi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from search_agents.learning.algorithm import ReinforcePP
 from search_env.errors import RunError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["bytes_needed", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = 1
 _MARK = "COMPLETE"
@@ -51,16 +54,37 @@ def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
         raise RunError(f"{folder} exists; a checkpoint is never written over. Give another folder, or delete it.")
     beside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)  # what a stopped run left
-    beside.mkdir(parents=True)
-    algo.learner_group.on_first_learner(lambda learner: learner.save_to_folder(str(beside.resolve())))
-    state = {"format": _FORMAT, **algo.get_progress()}
-    (beside / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    (beside / _MARK).touch()
-    for path in [*beside.iterdir(), beside]:
-        _flush(path)
-    beside.rename(folder)
+    try:
+        beside.mkdir(parents=True)
+        algo.learner_group.on_first_learner(lambda learner: learner.save_to_folder(str(beside.resolve())))
+        state = {"format": _FORMAT, **algo.get_progress()}
+        (beside / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        (beside / _MARK).touch()
+        for path in [*beside.iterdir(), beside]:
+            _flush(path)
+        beside.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, SafetensorError) and f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+        raise
     _flush(folder.parent)
     return folder
+
+
+def bytes_needed(algo: ReinforcePP, checkpoints: int) -> int:
+    """About how much disk a run takes.
+
+    Args:
+        algo: The run.
+        checkpoints: How many it keeps.
+
+    Returns:
+        Bytes of so many checkpoints and one that is being written (what is trained, and its two moments), and of the
+        trained model.
+    """
+    trained, whole = algo.learner_group.on_first_learner(lambda learner: learner.bytes_of_weights())
+    return int(3 * (checkpoints + 1) * trained + whole)
 
 
 def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:

@@ -192,6 +192,13 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         if is_first() or not self.config.sharded:
             save_file(moments, f"{folder}/{_OPTIMIZER_FILE}")
 
+    def bytes_of_weights(self) -> tuple[int, int]:
+        """The size of what is trained, and of the whole model."""
+        parameters = list(self.module[DEFAULT_MODULE_ID].unwrapped().model.parameters())
+        sizes = [parameter.numel() * parameter.element_size() for parameter in parameters]
+        trained = (size for size, each in zip(sizes, parameters, strict=True) if each.requires_grad)
+        return sum(trained), sum(sizes)
+
     def load_from_folder(self, folder: str, *, env_steps: int) -> None:
         """Take over what `save_to_folder` wrote.
 

@@ -161,8 +161,10 @@ class RunFolder:
         return sorted(mark.parent for mark in self.path.glob("checkpoints/step_*/COMPLETE"))
 
     def keep_newest_checkpoints(self, number: int) -> None:
-        """Delete all complete checkpoints but the newest."""
+        """Delete all complete checkpoints but the newest; a link is left alone, for what it leads to is not ours."""
         for folder in self.checkpoints()[:-number]:
+            if folder.is_symlink():
+                continue
             # Without its mark the folder no longer counts, wherever the deletion is cut short.
             (folder / "COMPLETE").unlink()
             shutil.rmtree(folder)
@@ -210,25 +212,34 @@ def write_jsonl(file: Path, values: Iterable[Mapping[str, Any]]) -> None:
 
 
 def append_jsonl(file: Path, value: Mapping[str, Any]) -> None:
-    """Add a line to a JSONL file, in a single write that is on the disk when this returns."""
+    """Add a line to a JSONL file; it is on the disk when this returns, and no part of it is there when it cannot be."""
     line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
-    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, line.encode(errors=_SURROGATES))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    left = memoryview(line.encode(errors=_SURROGATES))
+    with file.open("ab", buffering=0) as stream:
+        end = stream.tell()
+        try:
+            while left:  # a disk that is almost full takes a part
+                left = left[stream.write(left) :]
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
 
 
 def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.tmp")
-    with beside.open("w", encoding="utf-8", errors=_SURROGATES) as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)
+    beside.unlink(missing_ok=True)  # what a stopped run left; a link would lead the text elsewhere
+    try:
+        with beside.open("x", encoding="utf-8", errors=_SURROGATES) as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(file)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def read_jsonl(file: Path) -> list[Json]:

@@ -8,6 +8,7 @@ What it then writes is what it would have written without the stop.
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from search_agents.config import EvalConfig, SFTConfig
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.learning.algorithm import ReinforcePP
 from search_agents.learning.build import build_algorithm, build_supervised, evaluation_engine, open_trajectories
-from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
+from search_agents.learning.checkpoint import bytes_needed, load_checkpoint, save_checkpoint
 from search_agents.learning.interrupt import deferred_interrupt
 from search_agents.learning.progress import Progress, make_progress
 from search_agents.learning.provenance import command_line, describe_origin, timestamp
@@ -32,6 +33,7 @@ from search_agents.learning.tensorboard import ScalarLog
 from search_agents.models import write_protocol
 from search_agents.rollout import Episode
 from search_env.errors import SearchEnvError
+from search_env.render import visible
 
 __all__ = ["resume", "train"]
 
@@ -99,9 +101,12 @@ def _drive(config: RunConfig, folder: RunFolder, display: str) -> Path:
         report = _Run(config, folder, progress).go()
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
+    except OSError as error:
+        error.add_note(f"go on with: search-env resume {folder.path}")
+        raise
     finally:
         progress.close()
-    sys.stdout.write(f"\n{report}\n\n")
+    sys.stdout.write(f"\n{visible(report)}\n\n")
     return folder.path
 
 
@@ -158,9 +163,20 @@ class _Run:
         if checkpoints:
             load_checkpoint(self._algorithm, checkpoints[-1])
             self._progress.phase(f"going on after step {self._algorithm.steps_done}")
+        self._look_for_room()
         step = self._algorithm.steps_done
         self._folder.forget_after(step)
         self._folder.add_attempt({"command": command_line(), "started": timestamp(), "after_step": step})
+
+    def _look_for_room(self) -> None:
+        """Say so before the first step if the disk will not hold what the run keeps."""
+        needed = bytes_needed(self._algorithm, self._config.run.keep_checkpoints)
+        free = shutil.disk_usage(self._folder.path).free
+        if free < needed:
+            self._progress.phase(
+                f"warning: {free / 2**30:.1f} GiB are free in {self._folder.path}, and the run needs about "
+                f"{needed / 2**30:.1f} GiB. Make room, or keep fewer: --run.keep-checkpoints 1"
+            )
 
     def _build(self) -> ReinforcePP:
         if not isinstance(self._config, SFTConfig):

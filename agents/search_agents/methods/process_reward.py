@@ -45,8 +45,12 @@ class ProcessRewardModel:
         """
         folder = find_model(name)
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-            body = transformers.AutoModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            body = (
+                transformers.AutoModel.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+                .to(device)
+                .eval()
+            )
             head = _read_head(folder)
         except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"cannot load the process reward model {name!r}: {error}") from error

@@ -314,11 +314,11 @@ class RewardModel:
 def _load(name: str, dtype: str) -> tuple[Any, Any, torch.nn.Linear | None]:
     """Encoder, tokenizer, and the head if the checkpoint is a causal model with one of a single label or more."""
     try:
-        config = transformers.AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         judges = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
         kind = transformers.AutoModelForSequenceClassification if judges else transformers.AutoModel
-        model = kind.from_pretrained(name, dtype=getattr(torch, dtype), use_safetensors=True)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+        model = kind.from_pretrained(name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (AttributeError, OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"cannot load the encoder {name!r} of a reward model: {str(error).strip().splitlines()[0]} Give a "

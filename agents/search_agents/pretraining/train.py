@@ -129,7 +129,7 @@ def main() -> None:
         model = make_model(tokenizer)
     else:
         tokenizer, stretches = PreTrainedTokenizerFast.from_pretrained(args.start), STRETCHES[-1:]
-        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+        model = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32, use_safetensors=True)
     report: dict[str, Any] = train(model, tokenizer, args.minutes * 60, args.seed, args.out, stretches)
     report |= {"minutes": args.minutes, "seed": args.seed, "threads": args.threads, "machine": platform.machine()}
     if args.start is not None:

@@ -177,7 +177,9 @@ class DenseRetriever:
         except ImportError as error:
             raise _not_installed("sentence-transformers") from error
         try:
-            encoder = SentenceTransformer(self._settings.model, device=self._settings.device)
+            encoder = SentenceTransformer(
+                self._settings.model, device=self._settings.device, model_kwargs={"use_safetensors": True}
+            )
         except (OSError, ValueError) as error:
             raise RetrieverIndexError(
                 f"the encoder {self._settings.model!r} cannot be loaded: {error}. Give a folder or a hub id."

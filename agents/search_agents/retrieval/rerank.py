@@ -86,7 +86,9 @@ class RerankRetriever:
                 "reranking needs sentence-transformers. Type: pip install 'search-env[dense]'."
             ) from error
         try:
-            return CrossEncoder(self._settings.model, device=self._settings.device)
+            return CrossEncoder(
+                self._settings.model, device=self._settings.device, model_kwargs={"use_safetensors": True}
+            )
         except (OSError, ValueError) as error:
             raise RetrieverIndexError(
                 f"the cross-encoder {self._settings.model!r} cannot be loaded: {error}. Give a folder or a hub id."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_env.errors import ConfigError, MissingDependencyError, RetrieverUnavailable
 from search_env.retrieval.online.providers import SearchProvider, SearchResult
+from search_env.secrets import masked, shown_cause
 
 if TYPE_CHECKING:
     import httpx
@@ -64,8 +65,10 @@ class ProviderClient:
             reply = client.send(client.build_request(**self._provider.request(query)))
         except httpx.RequestError as error:
             lost = isinstance(error, httpx.TimeoutException | httpx.NetworkError | httpx.RemoteProtocolError)
-            problem = f"{type(error).__name__}: {error}".replace(key or "\0", "***")
-            raise RetrieverUnavailable(f"{name} cannot be reached: {problem}", transient=lost) from error
+            problem = masked(f"{type(error).__name__}: {error}", key)
+            raise RetrieverUnavailable(f"{name} cannot be reached: {problem}", transient=lost) from shown_cause(
+                error, key
+            )
         if reply.status_code != 200:
             raise self._refused(reply.status_code, reply.text, key)
         try:
@@ -77,7 +80,7 @@ class ProviderClient:
 
     def _refused(self, status: int, text: str, key: str) -> RetrieverUnavailable:
         # Masked before it is cut: half a key is too much of it.
-        quoted = " ".join(text.replace(key or "\0", "***").split())[:_MAX_QUOTED]
+        quoted = " ".join(masked(text, key).split())[:_MAX_QUOTED]
         readable = "".join(character if character.isprintable() else "?" for character in quoted)
         hint = ""
         if status in (401, 403):

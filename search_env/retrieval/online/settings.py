@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from search_env.retrieval.online.providers import Google, SearchProvider, SearxNG, Serper
+from search_env.secrets import VariableName
 from search_env.types import Document
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class OnlineSettings(BaseModel):
 
     provider: Literal["serper", "google", "searxng"]
     """The search engine: serper (Google's results), google (Programmable Search), searxng (a server of yours)."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """NAME of the environment variable that holds the key; default SERPER_API_KEY or GOOGLE_API_KEY."""
     engine_id: str | None = None
     """google only: the id of the Programmable Search Engine (cx)."""

@@ -95,6 +95,7 @@ def test_runner_and_learner_share_one_module(build: Build) -> None:
 def test_the_same_seed_gives_the_same_run_and_another_another(
     make_config: Callable[..., Any], start: Callable[[Any], Any]
 ) -> None:
+    """Risk 13: training is a function of its seed."""
     runs = []
     for seed in (3, 3, 4):
         algo = start(make_config().debugging(seed=seed))
@@ -183,6 +184,7 @@ def test_rllib_builds_an_algorithm_from_its_checkpoint(build: Build, tmp_path: P
 
 
 def test_a_checkpoint_is_a_model_folder_without_pickles(build: Build, tmp_path: Path) -> None:
+    """Risk 9: what a checkpoint holds."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     algo = build(stages=STAGES)
@@ -245,6 +247,7 @@ def with_broken_retriever(config: Any) -> Any:
 def test_invalid_episodes_are_counted_and_not_trained_on(
     make_config: Callable[..., Any], start: Callable[[Any], Any]
 ) -> None:
+    """Risk 10: invalid episodes are no part of the batch, and the metrics count them."""
     algo = start(with_broken_retriever(make_config(max_invalid_rate=0.9)))
     seen: list[int] = []
     update_on = algo.learner_group.update_on
@@ -259,6 +262,7 @@ def test_invalid_episodes_are_counted_and_not_trained_on(
 def test_training_stops_when_the_retriever_is_gone(
     make_config: Callable[..., Any], start: Callable[[Any], Any]
 ) -> None:
+    """Risk 10: training stops above its share of invalid episodes."""
     algo = start(with_broken_retriever(make_config(max_invalid_rate=0.1)))
     before = weights(algo)
     with pytest.raises(RetrieverUnavailable, match=r"of the 12 episodes of step 1, more than max_invalid_rate = 0\.1"):

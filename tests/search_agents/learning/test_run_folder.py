@@ -78,6 +78,7 @@ def test_metrics_come_back_in_order(tmp_path: Path) -> None:
 
 
 def test_a_metrics_file_torn_at_any_byte_loses_only_its_last_line(tmp_path: Path) -> None:
+    """Risk 12: metrics that are cut at any byte of their last line."""
     folder = make(tmp_path / "run")
     for step in (1, 2):
         folder.append_metrics({"step": step, "reward": 0.5})

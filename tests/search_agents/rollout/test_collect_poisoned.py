@@ -126,6 +126,7 @@ def play_model(engine: Any, texts: Sequence[str], seeds: Sequence[int]) -> list[
 def test_a_models_own_episodes_over_poisoned_documents(
     talkative: Any, tokenizer: Any, texts: list[str], seed: int
 ) -> None:
+    """Risk 2: mask, ids and log-probs of a model's own episodes."""
     spy = Spy(TransformersEngine(talkative, tokenizer, prefill_tokens=100))
     episodes = play_model(spy, texts, range(seed, seed + 3))
     check_tokens(episodes, spy)
@@ -148,6 +149,8 @@ def test_the_model_of_these_tests_does_search(talkative: Any, tokenizer: Any) ->
 @settings(max_examples=40)
 @given(texts=documents)
 def test_poisoned_documents_change_no_reward_and_no_mask(dialect: str, texts: list[str]) -> None:
+    """Risk 2: in every dialect; risk 3: and no document earns a reward."""
+
     def play(read: Sequence[str]) -> Episode:
         spy = Spy(ScriptedEngine({"": SCRIPTS[dialect]}))
         sampling = SamplingParams(max_tokens=200)

@@ -77,6 +77,6 @@ def _load(folder: str) -> Any:
     except ImportError:
         raise ModelError("a tokenizer is read with transformers: pip install 'search-env[train]'.") from None
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder)
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read the tokenizer of {folder!r}: {error}") from error

@@ -89,8 +89,8 @@ class Summarizer:
 def _load(kind: Any, name: str, device: str) -> tuple[Any, Any]:
     try:
         found = find_model(name)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(found)
-        model = kind.from_pretrained(found, use_safetensors=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(found, trust_remote_code=False)
+        model = kind.from_pretrained(found, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"cannot load {name!r} as a compressor ({kind.__name__}): {str(error).strip() or type(error).__name__} "

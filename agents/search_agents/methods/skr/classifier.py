@@ -53,8 +53,10 @@ class ClassifierJudge:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2, dtype=torch.float32)
-            return cls(model, AutoTokenizer.from_pretrained(encoder))
+                model = AutoModelForSequenceClassification.from_pretrained(
+                    encoder, num_labels=2, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                )
+            return cls(model, AutoTokenizer.from_pretrained(encoder, trust_remote_code=False))
         except (OSError, ValueError) as error:
             raise ConfigError(f"the encoder {encoder!r} cannot be loaded: {error}. Give a folder or hub id.") from error
 
@@ -63,8 +65,10 @@ class ClassifierJudge:
         """Read what `save` wrote."""
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
-        return cls(model, AutoTokenizer.from_pretrained(folder))
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False
+        )
+        return cls(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
     def save(self, folder: Path, *, encoder: str, model: str) -> None:
         """Write the classifier; see `NeighbourJudge.save`."""

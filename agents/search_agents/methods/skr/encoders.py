@@ -47,7 +47,7 @@ def _sentence_encoder(name: str) -> Encoder:
             f"Without it there is {HASHED_WORDS!r}."
         ) from error
     try:
-        model = SentenceTransformer(name)
+        model = SentenceTransformer(name, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the encoder {name!r} cannot be loaded: {error}. Give a folder, a hub id, or {HASHED_WORDS!r}."

@@ -1,4 +1,4 @@
-"""No document, whatever it says, changes how an episode is read, judged or rewarded (security rows 2 to 5)."""
+"""No document, whatever it says, changes how an episode is read, judged or rewarded."""
 
 from __future__ import annotations
 
@@ -82,6 +82,7 @@ def judged(transcript: Transcript) -> tuple[object, ...]:
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(texts=st.lists(poison, max_size=3), answered=st.booleans())
 def test_poisoned_documents_change_neither_reading_nor_format_nor_reward_nor_score(name, texts, answered):
+    """Risk 3: a document steals no reward."""
     segments = EPISODES[name][0 if answered else 1]
     poisoned = played(name, segments, texts)
     clean = played(name, segments, ["Capital of Norway."] * len(texts))
@@ -91,6 +92,7 @@ def test_poisoned_documents_change_neither_reading_nor_format_nor_reward_nor_sco
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(titles=st.lists(poison, max_size=3), texts=st.lists(poison, max_size=3))
 def test_an_observation_holds_no_live_tag_but_its_own_frame(name, titles, texts):
+    """Risk 2: a document opens or closes nothing."""
     dialect = DIALECTS[name]
     hits = [
         Hit(document=Document(id="1", title=title, text=text), score=1.0)
@@ -112,6 +114,7 @@ def test_an_observation_holds_no_live_tag_but_its_own_frame(name, titles, texts)
 @pytest.mark.parametrize("name", sorted(DIALECTS))
 @given(text=poison)
 def test_any_text_at_all_is_read_and_judged_without_an_error(name, text):
+    """Risk 5: whatever the model writes is an action or malformed, and never in the right format by accident."""
     dialect = DIALECTS[name]
     action = dialect.parse(text)
     assert (action.kind is ActionKind.MALFORMED) == bool(action.problem)

@@ -107,6 +107,7 @@ def answers():
 
 
 def test_a_search_that_fails_twice_for_a_moment_succeeds(answers):
+    """Risk 10: 503 twice, then 200."""
     retriever, service, clock = resilient(busy(), busy())
     assert retriever.search(["capital", "Peru"], 2) == answers
     assert service.calls == [["capital", "Peru"]] * 3  # the whole batch each time
@@ -114,6 +115,7 @@ def test_a_search_that_fails_twice_for_a_moment_succeeds(answers):
 
 
 def test_a_refused_search_is_not_tried_again():
+    """Risk 10: 400."""
     retriever, service, clock = resilient(refused())
     with pytest.raises(RetrieverUnavailable, match=REFUSED):
         retriever.search(["x"], 1)
@@ -128,6 +130,7 @@ def test_an_error_that_is_no_outage_is_passed_on_at_once():
 
 
 def test_an_outage_that_outlasts_the_deadline_is_final_and_names_the_last_error():
+    """Risk 10: an outage that lasts is `RetrieverUnavailable`."""
     retriever, service, clock = resilient(*[busy()] * 1000, deadline_s=30, breaker_failures=1000)
     with pytest.raises(RetrieverUnavailable, match=r"its deadline is 30 s: attempt \d+ failed: 503: try later") as info:
         retriever.search(["x"], 1)
@@ -155,6 +158,7 @@ def test_pauses_are_drawn_at_random_below_a_bound_that_doubles():
     breaker_reset_s=st.sampled_from([0.3, 5, 100]),
 )
 def test_no_search_takes_longer_than_its_deadline(plan, **settings):
+    """Risk 10: retries within a deadline."""
     calls = [(seconds, RetrieverUnavailable(BUSY, transient=True) if fails else None) for seconds, fails in plan]
     retriever, _, clock = resilient(*calls, deadline_s=settings.pop("deadline_s"), **settings)
     for _ in range(3):
@@ -194,6 +198,7 @@ def test_a_real_clock_bounds_a_call_that_hangs():
 
 
 def test_after_some_failures_the_breaker_opens_and_no_call_reaches_the_service():
+    """Risk 10: the breaker opens."""
     retriever, service, clock = resilient(*[busy()] * 9, deadline_s=30, breaker_failures=3, breaker_reset_s=100)
     with pytest.raises(RetrieverUnavailable, match=r"attempts or more failed, so the service is left alone"):
         retriever.search(["x"], 1)
@@ -205,6 +210,7 @@ def test_after_some_failures_the_breaker_opens_and_no_call_reaches_the_service()
 
 
 def test_a_probe_that_succeeds_closes_the_breaker():
+    """Risk 10: half open, then closed."""
     retriever, service, clock = resilient(*[busy()] * 3, deadline_s=30, breaker_failures=3, breaker_reset_s=100)
     with pytest.raises(RetrieverUnavailable):
         retriever.search(["x"], 1)
@@ -351,6 +357,7 @@ def test_an_error_keeps_what_it_says_about_another_try():
 
 
 def test_the_global_random_state_is_left_alone():
+    """Risk 13: pauses are drawn without touching the global generators."""
     state = random.getstate()
     retriever, _, _ = resilient(busy(), busy())
     retriever.search(["x"], 1)

@@ -129,6 +129,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_anywhere_is_asked_again_and_no_other(tmp_path: Path) -> None:
+    """Risk 12: a log that is cut at any byte of its last line."""
     file = tmp_path / "log.jsonl"
     log = TranscriptLog(file)
     for name in ("one", "two"):
@@ -167,6 +168,7 @@ def test_without_a_log_nothing_is_skipped_and_all_is_answered_in_order(method: s
 @pytest.mark.parametrize("method", ["r1-searcher", "naive-generation", "standard-rag"])
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_an_evaluation_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, method: str, batches: int) -> None:
+    """Risk 12: no line is there twice after a crash."""
     whole = Engine()
     undisturbed = run(method, TranscriptLog(tmp_path / "whole.jsonl"), whole)
     file = tmp_path / "log.jsonl"

@@ -76,11 +76,13 @@ def play(seconds: float) -> list[Episode]:
 
 
 def test_an_outage_within_the_deadline_changes_no_episode() -> None:
+    """Risk 10: an outage that passes."""
     assert play(seconds=30) == play(seconds=0)
     assert all(episode.valid for episode in play(seconds=30))
 
 
 def test_an_outage_that_lasts_is_counted_and_nothing_else() -> None:
+    """Risk 10: an outage that lasts is no reward of 0 and no text that the model reads."""
     episodes = play(seconds=np.inf)
     assert [episode.valid for episode in episodes] == [True, True, False, False]
     assert {episode.stop_reason for episode in episodes[2:]} == {StopReason.RETRIEVER_UNAVAILABLE}
@@ -93,6 +95,7 @@ def test_an_outage_that_lasts_is_counted_and_nothing_else() -> None:
 
 
 def test_a_group_that_lost_an_episode_has_the_baseline_of_the_others() -> None:
+    """Risk 10: an invalid episode is no part of its group's baseline."""
     rewards, groups, valid = np.array([1.0, 0.5, 0.0, 2.0]), [0, 0, 0, 1], [True, True, False, True]
     kept = [index for index, is_valid in enumerate(valid) if is_valid]
     assert group_baseline(rewards[kept], [groups[index] for index in kept]) == pytest.approx([0.75, 0.75, 2.0])
