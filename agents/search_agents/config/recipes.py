@@ -41,7 +41,7 @@ def find_recipe(given: str, verb: str) -> Path:
 
     Args:
         given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``. For ``train`` also
-            an algorithm, which is laid over a recipe: ``algorithms/grpo``.
+            what is laid over a recipe: an algorithm, ``algorithms/grpo``, or a cluster, ``cluster/32b-32-gpus``.
         verb: ``train``, ``sample``, ``sft`` or ``eval``, or ``retrieval`` for the spec of a retriever.
 
     Raises:
@@ -49,8 +49,8 @@ def find_recipe(given: str, verb: str) -> Path:
     """
     if Path(given).is_file():
         return Path(given)
-    if verb == "train" and Path(given).parent.name == "algorithms":
-        verb = "algorithms"
+    if verb == "train" and Path(given).parent.name in ("algorithms", "cluster"):
+        verb = Path(given).parent.name
     known = recipes(verb)
     name = Path(given).name.removesuffix(".yaml")
     # A path with another folder in it names a file of the user's, not a recipe of ours.

@@ -144,6 +144,9 @@ class VLLMSection(Section):
 
     max_context: PositiveInt | None = None
     """Most tokens of one text with its prompt; null takes as many as the model can."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Number format of its weights; null takes that of the model. A learner in float32 that computes in bfloat16
+    (learner.autocast) is sampled with half the memory in bfloat16."""
     kv_cache_gb: PositiveFloat = 2.0
     """Memory of its key-value cache in GiB; what does not fit waits."""
 

@@ -27,7 +27,7 @@ def make_engine(section: ModelSection) -> Engine:
         settings = section.vllm
         return VLLMEngine(
             find_model(section.path),
-            dtype=section.dtype,
+            dtype=settings.dtype or section.dtype,
             max_context=settings.max_context,
             kv_cache_gb=settings.kv_cache_gb,
         )

@@ -67,6 +67,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.dtype = "auto"
         self.autocast = True
         self.engine = "transformers"
+        self.engine_dtype: str | None = None
         self.kv_cache_gb = 2.0
         self.packing = True
         self.gradient_checkpointing = False
@@ -102,6 +103,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         dtype: str = NotProvided,
         autocast: bool = NotProvided,
         engine: str = NotProvided,
+        engine_dtype: str | None = NotProvided,
         kv_cache_gb: float = NotProvided,
         packing: bool = NotProvided,
         gradient_checkpointing: bool = NotProvided,
@@ -140,6 +142,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
+            engine_dtype: Number format of vLLM's weights; None for `dtype`.
             kv_cache_gb: Memory of vLLM's key-value cache in GiB.
             packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
             gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
@@ -185,6 +188,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "dtype": dtype,
             "autocast": autocast,
             "engine": engine,
+            "engine_dtype": engine_dtype,
             "kv_cache_gb": kv_cache_gb,
             "packing": packing,
             "gradient_checkpointing": gradient_checkpointing,

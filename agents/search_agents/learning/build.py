@@ -60,6 +60,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             dtype=config.model.dtype,
             autocast=learner.autocast,
             engine=config.model.engine,
+            engine_dtype=config.model.vllm.dtype,
             kv_cache_gb=config.model.vllm.kv_cache_gb,
             packing=learner.packing,
             gradient_checkpointing=learner.gradient_checkpointing,

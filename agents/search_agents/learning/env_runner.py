@@ -76,7 +76,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
             return TransformersEngine(self.module.model, self.module.tokenizer)
         return VLLMEngine(
             self.config.model_path,
-            dtype=self.config.dtype,
+            dtype=self.config.engine_dtype or self.config.dtype,
             max_context=self.config.max_episode_tokens,
             kv_cache_gb=self.config.kv_cache_gb,
         )

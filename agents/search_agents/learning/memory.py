@@ -122,12 +122,16 @@ def engine_memory(shape: ModelShape, model: ModelSection, rollout: RolloutSectio
         cache = int(model.vllm.kv_cache_gb * (1 << 30))
     else:
         cache = cache_bytes_per_token(shape, model) * rollout.num_envs * rollout.max_episode_tokens
-    return {"weights": shape.parameters * _BYTES[model.dtype], "key-value cache": cache}
+    return {"weights": shape.parameters * _BYTES[_engine_dtype(model)], "key-value cache": cache}
 
 
 def cache_bytes_per_token(shape: ModelShape, model: ModelSection) -> int:
     """Memory of a token's keys and values in all layers, bytes."""
-    return 2 * shape.layers * shape.key_value * _BYTES[model.dtype]
+    return 2 * shape.layers * shape.key_value * _BYTES[_engine_dtype(model)]
+
+
+def _engine_dtype(model: ModelSection) -> str:
+    return (model.vllm.dtype if model.engine == "vllm" else None) or model.dtype
 
 
 def _activations(shape: ModelShape, size: int, computed: int) -> tuple[int, int]:

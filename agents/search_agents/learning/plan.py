@@ -141,5 +141,5 @@ def _learners(number: int, gpus: int, memory: Mapping[str, int], room: float) ->
 _ADVICE = {
     "learner": "try learner.gradient_checkpointing, a smaller learner.micro_batch_tokens, learner.sharded over more "
     "learner.num_learners, or learner.lora",
-    "runner": "try model.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), or GPUs with more memory",
+    "runner": "try model.vllm.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), or larger GPUs",
 }
