@@ -41,7 +41,7 @@ def parser(verb: str, purpose: str) -> Parser:
         {
             "--recipe": ("recipe", "the training recipe that is swept: a shipped name or a file"),
             "--samples": ("samples", "trials"),
-            "--scheduler": ("scheduler", "asha, pbt or none"),
+            "--scheduler": ("scheduler", "asha, pbt or fifo"),
             "--data": ("env.data", "data of the environment"),
             "--retriever": ("env.retriever", RETRIEVER_HELP),
             "--model": ("model.path", "tiny, a model or run folder, or a hub id"),

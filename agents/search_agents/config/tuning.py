@@ -155,8 +155,8 @@ class SweepConfig(Section):
     """Whether more or less of it is better."""
     samples: PositiveInt = 8
     """Trials; for pbt, the population."""
-    scheduler: Literal["asha", "pbt", "none"] = "asha"
-    """Who decides which trials go on; `none` trains all to their end."""
+    scheduler: Literal["asha", "pbt", "fifo"] = "asha"
+    """Who decides which trials go on; `fifo` trains all to their end."""
     asha: ASHASection = ASHASection()
     pbt: PBTSection = PBTSection()
     max_iterations: PositiveInt = 10

@@ -151,7 +151,8 @@ def _draw_trials(axes: Axes, trials: Sequence[Row], metric: str) -> None:
         color, label = (_BLUE, "the best") if rank == 0 else (_GREY, None)
         if trial["status"] == "failed":
             color, label = _ORANGE, "failed"
-        axes.plot(iterations, values, color=color, lw=2.2 if rank == 0 else 1.2, marker="o", ms=3, label=label)
+        width, order = (2.2, 3) if rank == 0 else (1.2, 2)
+        axes.plot(iterations, values, color=color, lw=width, zorder=order, marker="o", ms=3, label=label)
         place = {"xy": (iterations[-1], values[-1]), "xytext": (4, 0), "textcoords": "offset points"}
         axes.annotate(str(trial["trial"]), **place, va="center", fontsize=7, color=color)
     _dress(axes, f"{metric} of each trial", legend=True)
@@ -162,12 +163,12 @@ def _draw_trials(axes: Axes, trials: Sequence[Row], metric: str) -> None:
 def _draw_field(axes: Axes, trials: Sequence[Row], field: str, kind: str) -> None:
     """A point for each trial; the best one in blue."""
     values = [trial["config"][field] for trial in trials]
+    axes.set_xscale("log" if kind == "log" else "linear")
     if kind == "list":
         names = sorted({str(value) for value in values}, key=lambda name: (len(name), name))
         axes.set_xticks(range(len(names)), names)
         axes.set_xlim(-0.5, len(names) - 0.5)
         values = [names.index(str(value)) for value in values]
-    axes.set_xscale("log" if kind == "log" else "linear")
     metric = [np.nan if trial["last"] is None else trial["last"] for trial in trials]
     axes.scatter(values[1:], metric[1:], color=_GREY, s=22)
     axes.scatter(values[:1], metric[:1], color=_BLUE, s=36, zorder=3)

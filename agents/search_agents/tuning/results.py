@@ -4,7 +4,7 @@
 
     outputs/asha-20260101-120000/
     ├── config.json     the sweep and the recipe, resolved
-    ├── sweep.json      every trial: values, metric after each iteration, status, seconds, error
+    ├── sweep.json      every trial: values, metric after each iteration, status, seconds, error, newest checkpoint
     ├── sweep.csv       the same without the curves, best trial first
     ├── best.yaml       the recipe with the best trial's values, for `search-env train --config`
     ├── plots/          PNG and SVG
@@ -17,7 +17,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from search_agents.config import TrainConfig
 from search_agents.config.tuning import SweepConfig, with_settings
 from search_agents.evaluation.plots import plot_sweep
 from search_agents.evaluation.report import table
-from search_agents.learning.run_folder import write_json, write_text
+from search_agents.learning.run_folder import read_jsonl, write_json, write_text
+from search_agents.tuning.loggers import numbers
 
 __all__ = ["is_over", "trial_rows", "write_results"]
 
@@ -69,55 +71,66 @@ def write_results(rows: Sequence[Row], sweep: SweepConfig, recipe: TrainConfig, 
 
 
 def _row(number: int, result: Any, sweep: SweepConfig, out: Path) -> Row:
-    metrics = result.metrics or {}
-    curve = _curve(result.metrics_dataframe, sweep.metric)
+    reports = _reports(Path(result.path) / "result.json")
+    last = reports[-1] if reports else {}
+    curve = [(report["training_iteration"], _metric(report, sweep.metric)) for report in reports]
     measured = [(value, iteration) for iteration, value in curve if value is not None]
     choose = max if sweep.mode == "max" else min
     # Of equal values the first: it was the cheaper one to reach.
     best, best_iteration = choose(measured, key=lambda pair: pair[0], default=(None, None))
-    checkpoint = None if result.checkpoint is None else Path(result.checkpoint.path)
     return {
         "trial": number,
-        "status": _status(result, metrics, sweep),
-        "config": dict(result.config or {}),
-        "iterations": int(metrics.get("training_iteration", 0)),
-        "steps": int(metrics.get("steps", 0)),
+        "status": _status(result, last, sweep),
+        "config": dict(result.config or last.get("config", {})),
+        "changes": _changes(reports),
+        "iterations": last.get("training_iteration", 0),
+        "steps": last.get("steps", 0),
         "last": curve[-1][1] if curve else None,
         "best": best,
         "best_iteration": best_iteration,
-        "seconds": round(float(metrics.get("time_total_s", 0.0)), 1),
+        "seconds": round(last.get("time_total_s", 0.0), 1),
         "error": None if result.error is None else _last_line(str(result.error)),
-        "folder": _below(out, Path(result.path)),
-        "checkpoint": None if checkpoint is None else _below(out, checkpoint),
+        "folder": _below(out, result.path),
+        "checkpoint": None if result.checkpoint is None else _below(out, result.checkpoint.path),
         "curve": curve,
     }
 
 
-def _status(result: Any, metrics: Mapping[str, Any], sweep: SweepConfig) -> str:
+def _reports(file: Path) -> list[Row]:
+    """What the trial has reported after each iteration; of one that was done twice, after a stop or by pbt, the later."""
+    by_iteration = {report["training_iteration"]: report for report in read_jsonl(file)}
+    return [by_iteration[iteration] for iteration in sorted(by_iteration)]
+
+
+def _metric(report: Row, metric: str) -> float | None:
+    value = numbers(report).get(metric)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _status(result: Any, last: Row, sweep: SweepConfig) -> str:
     if result.error is not None:
         return _FAILED
-    if not metrics.get("done"):
+    if not (result.metrics or {}).get("done"):
         return _UNFINISHED
-    whole = metrics.get("stages_finished") or metrics["training_iteration"] >= sweep.max_iterations
+    whole = last["stages_finished"] or last["training_iteration"] >= sweep.max_iterations
     return _FINISHED if whole else _STOPPED
 
 
-def _curve(frame: Any, metric: str) -> list[tuple[int, float | None]]:
-    """The metric after each iteration; of one that was done twice, after a stop or by pbt, the later."""
-    if frame is None or metric not in frame:
-        return []
-    pairs = zip(frame["training_iteration"].tolist(), frame[metric].tolist(), strict=True)
-    values = {int(iteration): float(value) if math.isfinite(value) else None for iteration, value in pairs}
-    return sorted(values.items())
+def _changes(reports: Sequence[Row]) -> list[Row]:
+    """The values that pbt has changed, with the first iteration under them."""
+    return [
+        {"iteration": after["training_iteration"], "config": after["config"]}
+        for before, after in pairwise(reports)
+        if after["config"] != before["config"]
+    ]
 
 
 def _last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "unknown error")
 
 
-def _below(folder: Path, path: Path) -> str:
-    whole = folder.resolve()
-    return str(path.relative_to(whole)) if path.is_relative_to(whole) else str(path)
+def _below(folder: Path, path: str) -> str:
+    return str(Path(path).relative_to(folder.resolve()))
 
 
 def _ranked(rows: Sequence[Row], sweep: SweepConfig) -> list[Row]:

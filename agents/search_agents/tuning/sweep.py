@@ -11,6 +11,7 @@ and runs what they hold. Go on with sweeps of your own only.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,8 +35,11 @@ from search_env.errors import ConfigError, RunError
 __all__ = ["run_sweep"]
 
 _RAY = "ray"
-# Tune would add loggers of its own, and tell of things that only its developers can act on.
-_ENVIRONMENT = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_THRESHOLD_S": "60"}
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the sweep names its loggers
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output shows tables even when it is told to be quiet
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",  # of iterations shorter than five seconds
+}
 _CHECKPOINTS_FOR_PBT = 4  # of a strong trial, while others may still be about to copy one
 
 
@@ -54,7 +58,7 @@ def run_sweep(sweep: SweepConfig, recipe: TrainConfig, out: Path, *, tell: Calla
     Raises:
         ConfigError: If the machine has not what a trial needs.
         MissingDependencyError: If a logger's package is not installed.
-        RunError: If the folder holds something else.
+        RunError: If the folder holds something else, or every trial has failed.
         KeyboardInterrupt: If the user stopped it; its text says how to go on.
     """
     check_loggers(sweep)
@@ -66,6 +70,9 @@ def run_sweep(sweep: SweepConfig, recipe: TrainConfig, out: Path, *, tell: Calla
     if not is_over(rows, sweep):
         tell(text)
         raise KeyboardInterrupt("go on with the same command; finished trials are kept")
+    if all(row["status"] == "failed" for row in rows):
+        tell(text)
+        raise RunError("every trial of the sweep has failed; the table says why.")
     return text
 
 
@@ -200,10 +207,10 @@ def _ray(sweep: SweepConfig, recipe: TrainConfig) -> Iterator[None]:
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         cpus = sweep.concurrent * sum(bundle["CPU"] for bundle in _bundles(sweep, recipe))
-        ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     try:
         gpus = ray.cluster_resources().get("GPU", 0.0)
         if sweep.resources.gpus > gpus and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow

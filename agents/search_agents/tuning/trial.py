@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
 from search_agents.config.tuning import HELD_OUT_METRICS, with_settings
 from search_env.errors import RetrieverUnavailable
+
+if TYPE_CHECKING:
+    from search_agents.learning.algorithm import ReinforcePP
 
 __all__ = ["SweepTrial"]
 
@@ -45,6 +48,7 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             steps_per_iteration: Training steps of an iteration.
             folder: Where the sweep was started; relative paths of the recipe mean files below it.
         """
+        self._algorithm: ReinforcePP | None = None
         self._recipe, self._threads, self._folder = recipe, threads, folder
         self._steps_per_iteration = steps_per_iteration
         self._start(config)
@@ -121,11 +125,12 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make this process that of another trial, or of the same one with other values: torch is loaded already."""
-        self._algorithm.stop()
+        self.cleanup()
         self._start(new_config)
         return True
 
     def cleanup(self) -> None:
         """Free data and model."""
-        if hasattr(self, "_algorithm"):  # else the trial has failed before there was one
+        if self._algorithm is not None:  # else the trial has failed before there was one
             self._algorithm.stop()
+            self._algorithm = None
