@@ -33,26 +33,38 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env tune --config my-sweep.yaml --data ../shared/data/hotpotqa --dry-run",
         ),
         more="After a stop the same command goes on; it reads Ray's pickles in FOLDER/ray, so do it with sweeps of "
-        "your own only.\nSettings of the recipe (see `search-env train --help`) hold for all trials.\n\n"
-        f"{settings_help(SweepConfig)}",
+        "your own only.\nFields of the recipe (see `search-env train --help`) given as flags hold for all trials. "
+        f"What is swept is written in the file.\n\n{_help()}",
     )
     add_settings(
         made,
         {
             "--recipe": ("recipe", "the training recipe that is swept: a shipped name or a file"),
+            "--metric": ("metric", "what is compared"),
+            "--mode": ("mode", "max or min"),
             "--samples": ("samples", "trials"),
             "--scheduler": ("scheduler", "asha, pbt or fifo"),
+            "--max-iterations": ("max_iterations", "iterations of a trial"),
+            "--steps-per-iteration": ("steps_per_iteration", "training steps of an iteration"),
+            "--concurrent": ("concurrent", "trials that run at the same time"),
+            "--loggers": ("loggers", "list: '[csv, tensorboard, wandb, trackio]'"),
             "--data": ("env.data", "data of the environment"),
             "--retriever": ("env.retriever", RETRIEVER_HELP),
             "--model": ("model.path", "tiny, a model or run folder, or a hub id"),
             "--seed": ("seed", "seed of what is drawn"),
         },
     )
-    made.add_argument("--out", type=Path, metavar="FOLDER", help="new, or that of the same sweep [outputs/<name>-<time>]")
     made.add_argument(
-        "--dry-run", action="store_true", help="check everything and print the resolved sweep, then stop"
+        "--out", type=Path, metavar="FOLDER", help="new, or that of the same sweep [outputs/<name>-<time>]"
     )
+    made.add_argument("--dry-run", action="store_true", help="check everything and print the resolved sweep, then stop")
     return made
+
+
+def _help() -> str:
+    # What is drawn has names of its own below `space`, which are no flags.
+    lines = settings_help(SweepConfig).splitlines()
+    return "\n".join(line for line in lines if not line.startswith(("  --space.", "  --settings ", "  --name ")))
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:

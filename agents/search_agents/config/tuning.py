@@ -145,9 +145,9 @@ class SweepConfig(Section):
     """Name of the sweep in the folder without --out, and of the project in the loggers."""
     recipe: str = "fictional-wiki"
     """The training recipe that is swept: a shipped name or a file."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """Fields of the recipe that all trials have otherwise, by dotted name."""
-    space: dict[str, DrawSection] = {}
+    space: dict[str, DrawSection] = Field(default_factory=dict)
     """Fields of the recipe that are drawn, by dotted name."""
     metric: str = "held_out/f1"
     """What is compared after each iteration: held_out/… of the evaluation, train/… of the last training step."""

@@ -118,7 +118,7 @@ def plot_sweep(trials: Sequence[Row], fields: Mapping[str, str], folder: Path, *
     """Draw a sweep: the metric over the iterations of each trial, and against each field that was swept.
 
     Args:
-        trials: The best first: ``trial``, ``config``, ``status``, ``last`` and ``curve``, pairs of iteration and metric.
+        trials: The best first: ``trial``, ``config``, ``status``, ``last``, and the ``curve`` of iterations and metric.
         fields: What was swept, each with the kind of its values: ``linear``, ``log`` or ``list``.
         folder: Where ``curves`` and ``fields`` go, as PNG and SVG.
         metric: Its name.
@@ -146,18 +146,17 @@ def plot_sweep(trials: Sequence[Row], fields: Mapping[str, str], folder: Path, *
 def _draw_trials(axes: Axes, trials: Sequence[Row], metric: str) -> None:
     """A curve for each trial, with its number at the end: the best one in blue, those that failed in orange."""
     for rank, trial in enumerate(trials):
-        iterations, values = zip(*trial["curve"], strict=True)
-        values = [np.nan if value is None else value for value in values]
+        iterations = [iteration for iteration, _ in trial["curve"]]
+        values = [np.nan if value is None else value for _, value in trial["curve"]]
         color, label = (_BLUE, "the best") if rank == 0 else (_GREY, None)
         if trial["status"] == "failed":
             color, label = _ORANGE, "failed"
         width, order = (2.2, 3) if rank == 0 else (1.2, 2)
         axes.plot(iterations, values, color=color, lw=width, zorder=order, marker="o", ms=3, label=label)
-        place = {"xy": (iterations[-1], values[-1]), "xytext": (4, 0), "textcoords": "offset points"}
-        axes.annotate(str(trial["trial"]), **place, va="center", fontsize=7, color=color)
+        axes.text(iterations[-1], values[-1], f"  {trial['trial']}", va="center", fontsize=7, color=color)
     _dress(axes, f"{metric} of each trial", legend=True)
     axes.set_xlabel("iteration", fontsize=8)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
 
 
 def _draw_field(axes: Axes, trials: Sequence[Row], field: str, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,7 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallbac
 from search_agents.config.tuning import SweepConfig
 from search_env.errors import MissingDependencyError
 
-__all__ = ["TrackioLogger", "check_loggers", "make_callbacks", "numbers"]
+__all__ = ["TrackioLogger", "check_loggers", "make_callbacks", "numbers", "trial_number"]
 
 _PACKAGES = {
     "tensorboard": ("tensorboardX", "search-env[train]"),
@@ -64,6 +65,11 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
+def trial_number(trial: Any) -> int:
+    """Number of a trial, from 1, in the order in which they were drawn."""
+    return int(trial.trial_id.rpartition("_")[2]) + 1
+
+
 def _wandb(project: str) -> Callback:
     from ray.air.integrations.wandb import WandbLoggerCallback
 
@@ -83,8 +89,7 @@ class TrackioLogger(LoggerCallback):  # type: ignore[misc]  # ray is untyped
 
     def log_trial_start(self, trial: Any) -> None:
         """Begin the trial's run, or take it up again."""
-        import trackio
-
+        trackio = import_module("trackio")
         if trial.trial_id not in self._runs:
             self._runs[trial.trial_id] = trackio.init(
                 project=self._project, name=trial.trial_id, config=dict(trial.config), resume="allow"
@@ -93,7 +98,7 @@ class TrackioLogger(LoggerCallback):  # type: ignore[misc]  # ray is untyped
     def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
         """Send the metrics of an iteration."""
         self.log_trial_start(trial)
-        metrics = {name: result[name] for name in ("train", "held_out", "steps") if name in result}
+        metrics = {name: value for name, value in result.items() if name in ("train", "held_out", "steps")}
         self._runs[trial.trial_id].log(metrics=numbers(metrics), step=result["training_iteration"])
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
@@ -115,14 +120,10 @@ class _Terminal(Callback):  # type: ignore[misc]  # ray is untyped
         drawn = ", ".join(f"{key} {_short(value)}" for key, value in trial.config.items())
         value = numbers(result).get(self._metric)
         measured = f"{self._metric} {'not measured' if value is None else format(value, '.3f')}"
-        self._tell(f"{_name(trials, trial)}, iteration {result['training_iteration']}: {measured} ({drawn})")
+        self._tell(f"trial {trial_number(trial)}, iteration {result['training_iteration']}: {measured} ({drawn})")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._tell(f"{_name(trials, trial)} failed; the table at the end says why")
-
-
-def _name(trials: list[Any], trial: Any) -> str:
-    return f"trial {trials.index(trial) + 1}"
+        self._tell(f"trial {trial_number(trial)} failed; the table at the end says why")
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,15 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ray import tune
 
 from search_agents.config import TrainConfig
 from search_agents.config.tuning import SweepConfig, with_settings
 from search_agents.evaluation.plots import plot_sweep
 from search_agents.evaluation.report import table
 from search_agents.learning.run_folder import read_jsonl, write_json, write_text
-from search_agents.tuning.loggers import numbers
+from search_agents.tuning.loggers import numbers, trial_number
 
-__all__ = ["is_over", "trial_rows", "write_results"]
+__all__ = ["is_over", "read_reports", "trial_rows", "write_results"]
 
 Row = dict[str, Any]
 
@@ -39,15 +41,18 @@ _FINISHED, _STOPPED, _FAILED, _UNFINISHED = "finished", "stopped early", "failed
 _COLUMNS = ("trial", "status", "iterations", "last", "best", "best_iteration", "seconds")
 
 
-def trial_rows(results: Any, sweep: SweepConfig, out: Path) -> list[Row]:
+def trial_rows(sweep: SweepConfig, out: Path) -> list[Row]:
     """One row a trial, in the order in which they were drawn.
 
     Args:
-        results: Of `ray.tune.Tuner.fit`.
         sweep: The sweep.
-        out: Its folder.
+        out: Its folder, in which Ray Tune has written its state.
     """
-    return [_row(number, result, sweep, out) for number, result in enumerate(results, start=1)]
+    # It warns of trials that have no metrics; the table has them all.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    # Unlike its results, Tune's trials tell their values even if they never came to report any.
+    trials = tune.ExperimentAnalysis(str((out / "ray").resolve())).trials
+    return sorted((_row(trial, sweep, out) for trial in trials), key=lambda row: row["trial"])
 
 
 def is_over(rows: Sequence[Row], sweep: SweepConfig) -> bool:
@@ -70,18 +75,19 @@ def write_results(rows: Sequence[Row], sweep: SweepConfig, recipe: TrainConfig, 
     return "\n\n".join([_table(best_first, sweep), *_failures(rows), *_write_best(best_first, recipe, out)])
 
 
-def _row(number: int, result: Any, sweep: SweepConfig, out: Path) -> Row:
-    reports = _reports(Path(result.path) / "result.json")
+def _row(trial: Any, sweep: SweepConfig, out: Path) -> Row:
+    reports = read_reports(Path(trial.path))
     last = reports[-1] if reports else {}
     curve = [(report["training_iteration"], _metric(report, sweep.metric)) for report in reports]
     measured = [(value, iteration) for iteration, value in curve if value is not None]
     choose = max if sweep.mode == "max" else min
     # Of equal values the first: it was the cheaper one to reach.
     best, best_iteration = choose(measured, key=lambda pair: pair[0], default=(None, None))
+    status = _status(trial, last, sweep)
     return {
-        "trial": number,
-        "status": _status(result, last, sweep),
-        "config": dict(result.config or last.get("config", {})),
+        "trial": trial_number(trial),
+        "status": status,
+        "config": dict(trial.config),
         "changes": _changes(reports),
         "iterations": last.get("training_iteration", 0),
         "steps": last.get("steps", 0),
@@ -89,16 +95,20 @@ def _row(number: int, result: Any, sweep: SweepConfig, out: Path) -> Row:
         "best": best,
         "best_iteration": best_iteration,
         "seconds": round(last.get("time_total_s", 0.0), 1),
-        "error": None if result.error is None else _last_line(str(result.error)),
-        "folder": _below(out, result.path),
-        "checkpoint": None if result.checkpoint is None else _below(out, result.checkpoint.path),
+        "error": _last_line(str(trial.get_error())) if status == _FAILED else None,
+        "folder": _below(out, trial.path),
+        "checkpoint": None if trial.checkpoint is None else _below(out, trial.checkpoint.path),
         "curve": curve,
     }
 
 
-def _reports(file: Path) -> list[Row]:
-    """What the trial has reported after each iteration; of one that was done twice, after a stop or by pbt, the later."""
-    by_iteration = {report["training_iteration"]: report for report in read_jsonl(file)}
+def read_reports(folder: Path) -> list[Row]:
+    """What a trial has reported after each iteration; of one that was done twice, after a stop or by pbt, the later.
+
+    Args:
+        folder: The trial's own, in Ray Tune's; without a report if it never came to one.
+    """
+    by_iteration = {report["training_iteration"]: report for report in read_jsonl(folder / "result.json")}
     return [by_iteration[iteration] for iteration in sorted(by_iteration)]
 
 
@@ -107,10 +117,10 @@ def _metric(report: Row, metric: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _status(result: Any, last: Row, sweep: SweepConfig) -> str:
-    if result.error is not None:
+def _status(trial: Any, last: Row, sweep: SweepConfig) -> str:
+    if trial.status == "ERROR":
         return _FAILED
-    if not (result.metrics or {}).get("done"):
+    if trial.status != "TERMINATED":
         return _UNFINISHED
     whole = last["stages_finished"] or last["training_iteration"] >= sweep.max_iterations
     return _FINISHED if whole else _STOPPED

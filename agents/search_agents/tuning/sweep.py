@@ -27,8 +27,8 @@ from ray.tune.search import BasicVariantGenerator
 from search_agents.config import TrainConfig, differing_keys
 from search_agents.config.tuning import DrawSection, SweepConfig
 from search_agents.learning.run_folder import write_json
-from search_agents.tuning.loggers import check_loggers, make_callbacks
-from search_agents.tuning.results import is_over, trial_rows, write_results
+from search_agents.tuning.loggers import check_loggers, make_callbacks, numbers
+from search_agents.tuning.results import is_over, read_reports, trial_rows, write_results
 from search_agents.tuning.trial import SweepTrial
 from search_env.errors import ConfigError, RunError
 
@@ -64,8 +64,9 @@ def run_sweep(sweep: SweepConfig, recipe: TrainConfig, out: Path, *, tell: Calla
     check_loggers(sweep)
     goes_on = _open(out, sweep, recipe)
     with _environment(_ENVIRONMENT), _ray(sweep, recipe):
-        results = (_restored if goes_on else _new)(sweep, recipe, out, tell).fit()
-        rows = trial_rows(results, sweep, out)
+        tuner = _restored(sweep, recipe, out) if goes_on else _new(sweep, recipe, out, tell)
+        tuner.fit()
+    rows = trial_rows(sweep, out)
     text = write_results(rows, sweep, recipe, out)
     if not is_over(rows, sweep):
         tell(text)
@@ -122,7 +123,7 @@ def _new(sweep: SweepConfig, recipe: TrainConfig, out: Path, tell: Callable[[str
     )
 
 
-def _restored(sweep: SweepConfig, recipe: TrainConfig, out: Path, tell: Callable[[str], None]) -> tune.Tuner:
+def _restored(sweep: SweepConfig, recipe: TrainConfig, out: Path) -> tune.Tuner:
     return tune.Tuner.restore(
         str((out / _RAY).resolve()),
         trainable=_trainable(sweep, recipe),
@@ -169,7 +170,7 @@ def _domain(draw: DrawSection) -> Any:
 
 def _scheduler(sweep: SweepConfig) -> TrialScheduler:
     if sweep.scheduler == "asha":
-        return ASHAScheduler(
+        return _ASHA(
             time_attr="training_iteration",
             max_t=sweep.max_iterations,
             grace_period=sweep.asha.grace_period,
@@ -188,6 +189,21 @@ def _scheduler(sweep: SweepConfig) -> TrialScheduler:
             custom_explore_fn=partial(_within_bounds, {key: draw.bounds for key, draw in sweep.space.items()}),
         )
     return FIFOScheduler()
+
+
+class _ASHA(ASHAScheduler):  # type: ignore[misc]  # ray is untyped
+    """ASHA that goes on where it stopped: Tune restores the trials, but not what the scheduler knew of them."""
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Take up a trial, with what it had reported before the sweep was stopped."""
+        super().on_trial_add(tune_controller, trial)
+        if not trial.has_reported_at_least_once:
+            return  # a new one, without a folder yet
+        reports = read_reports(Path(trial.path))
+        judged = reports if trial.is_finished() else reports[:-1]  # the last may have come with the stop
+        for report in judged:
+            value = numbers(report)[self._metric]
+            self._trial_info[trial.trial_id].on_result(trial, report[self._time_attr], self._metric_op * value)
 
 
 def _within_bounds(bounds: Mapping[str, tuple[float, float] | None], config: dict[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 
 from search_agents.config.tuning import HELD_OUT_METRICS, with_settings
 from search_env.errors import RetrieverUnavailable
-
-if TYPE_CHECKING:
-    from search_agents.learning.algorithm import ReinforcePP
 
 __all__ = ["SweepTrial"]
 
@@ -48,7 +45,7 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             steps_per_iteration: Training steps of an iteration.
             folder: Where the sweep was started; relative paths of the recipe mean files below it.
         """
-        self._algorithm: ReinforcePP | None = None
+        self._algorithm: Any = None  # a ReinforcePP, once it is built
         self._recipe, self._threads, self._folder = recipe, threads, folder
         self._steps_per_iteration = steps_per_iteration
         self._start(config)

@@ -14,6 +14,7 @@ from search_agents.cli.tune import read_sweep
 from search_agents.config import find_recipe, load_config, recipes
 from search_agents.config.load import Override
 from search_agents.config.tuning import SweepConfig, base_recipe, check_sweep, with_settings
+
 from search_env.errors import ConfigError
 
 Captured = pytest.CaptureFixture[str]
@@ -90,7 +91,7 @@ def test_what_cannot_be_swept_is_told_with_the_name_that_was_meant(
 
 def test_fields_that_go_together_only_in_some_combinations_are_refused_before_a_trial_fails(checked: Any) -> None:
     space = {"learner.group_size": {"choice": [2, 8]}, "learner.minibatch_size": {"choice": [32, 128]}}
-    with pytest.raises(ConfigError, match="learner.group_size = 2, learner.minibatch_size = 128") as told:
+    with pytest.raises(ConfigError, match=r"group_size = 2, learner\.minibatch_size = 128") as told:
         checked(space=space)
     assert "more than the batch holds" in str(told.value)
 
