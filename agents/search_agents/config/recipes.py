@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """What is shipped by name: recipes of ``train``, ``tune``, ``sample``, ``sft``, ``eval``, algorithms and the like."""
+    """What is shipped by name: recipes of ``train``, ``tune``, ``sample``, ``sft``, ``eval`` and others."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 

@@ -135,8 +135,8 @@ def plot_sweep(trials: Sequence[Row], fields: Mapping[str, str], folder: Path, *
     swept = _figure(width=4 * columns, height=3.2 * lines)
     panels = swept.subplots(lines, columns, squeeze=False).flat
     for (field, kind), axes in zip(fields.items(), panels, strict=False):
-        _draw_field(axes, trials, field, kind)
         _dress(axes, field, legend=False)
+        _draw_field(axes, trials, field, kind)
         axes.set_ylabel(f"last {metric}", fontsize=8)
     for axes in panels:  # those that are left over
         axes.set_axis_off()
@@ -171,6 +171,8 @@ def _draw_field(axes: Axes, trials: Sequence[Row], field: str, kind: str) -> Non
     metric = [np.nan if trial["last"] is None else trial["last"] for trial in trials]
     axes.scatter(values[1:], metric[1:], color=_GREY, s=22)
     axes.scatter(values[:1], metric[:1], color=_BLUE, s=36, zorder=3)
+    if kind == "log":
+        axes.tick_params(axis="x", which="both", labelsize=6, rotation=30)
 
 
 def _figure(*, width: float, height: float) -> Figure:

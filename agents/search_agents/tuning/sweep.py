@@ -81,18 +81,20 @@ def _open(out: Path, sweep: SweepConfig, recipe: TrainConfig) -> bool:
     """Make the folder of the sweep; returns whether it was begun before."""
     stored = {"sweep": sweep.model_dump(mode="json"), "recipe": recipe.model_dump(mode="json")}
     file = out / "config.json"
-    if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunError(f"{out} exists and is not empty, and holds no sweep. Give another folder with --out.")
-        write_json(file, stored)
-        return False
-    keys = differing_keys(json.loads(file.read_text(encoding="utf-8")), stored)
-    if keys:
-        raise RunError(
-            f"cannot go on with {out}: the command differs from the one that began it in: {', '.join(keys)}. "
-            "Give the same command, or start a new sweep with --out FOLDER."
-        )
-    return tune.Tuner.can_restore(str((out / _RAY).resolve()))  # type: ignore[no-any-return]
+    if file.is_file() and any((out / _RAY).glob("experiment_state-*.json")):
+        keys = differing_keys(json.loads(file.read_text(encoding="utf-8")), stored)
+        if keys:
+            raise RunError(
+                f"cannot go on with {out}: the command differs from the one that began it in: {', '.join(keys)}. "
+                "Give the same command, or start a new sweep with --out FOLDER."
+            )
+        return True
+    # A sweep that was stopped before its first trial leaves no more than this.
+    unused = {file.name, _RAY} if file.is_file() else set()
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - unused):
+        raise RunError(f"{out} exists and is not empty, and holds no sweep. Give another folder with --out.")
+    write_json(file, stored)
+    return False
 
 
 def _new(sweep: SweepConfig, recipe: TrainConfig, out: Path, tell: Callable[[str], None]) -> tune.Tuner:
