@@ -117,7 +117,8 @@ class _Terminal(Callback):  # type: ignore[misc]  # ray is untyped
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        drawn = ", ".join(f"{key} {_short(value)}" for key, value in trial.config.items())
+        # The result's values, not the trial's: pbt may have given it others already.
+        drawn = ", ".join(f"{key} {_short(value)}" for key, value in result["config"].items())
         value = numbers(result).get(self._metric)
         measured = f"{self._metric} {'not measured' if value is None else format(value, '.3f')}"
         self._tell(f"trial {trial_number(trial)}, iteration {result['training_iteration']}: {measured} ({drawn})")

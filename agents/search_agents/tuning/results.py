@@ -122,7 +122,7 @@ def _status(trial: Any, last: Row, sweep: SweepConfig) -> str:
         return _FAILED
     if trial.status != "TERMINATED":
         return _UNFINISHED
-    whole = last["stages_finished"] or last["training_iteration"] >= sweep.max_iterations
+    whole = last.get("stages_finished") or last.get("training_iteration", 0) >= sweep.max_iterations
     return _FINISHED if whole else _STOPPED
 
 
