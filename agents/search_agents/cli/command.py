@@ -28,6 +28,7 @@ _VERBS = {
     "play": "play an episode by hand in the terminal",
     "train": "train a search agent through the stages of a recipe, and evaluate it",
     "plan": "work out which processes a training run has, and whether their memory fits the GPUs",
+    "tune": "sweep over fields of a training recipe: early stopping, or population-based training",
     "sample": "play questions several times and keep the episodes that are right, to imitate them",
     "sft": "train a search agent to imitate kept episodes, and evaluate it",
     "eval": "measure a method with a model on the questions of an environment",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison", "plot_training"]
+__all__ = ["plot_comparison", "plot_sweep", "plot_training"]
 
 Row = Mapping[str, Any]
 
@@ -112,6 +112,67 @@ def plot_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     for axes in (left, right):
         axes.set_ylim(0, 1)
     return _save(figure, folder, "comparison")
+
+
+def plot_sweep(trials: Sequence[Row], fields: Mapping[str, str], folder: Path, *, metric: str) -> list[Path]:
+    """Draw a sweep: the metric over the iterations of each trial, and against each field that was swept.
+
+    Args:
+        trials: The best first: ``trial``, ``config``, ``status``, ``last``, and the ``curve`` of iterations and metric.
+        fields: What was swept, each with the kind of its values: ``linear``, ``log`` or ``list``.
+        folder: Where ``curves`` and ``fields`` go, as PNG and SVG.
+        metric: Its name.
+
+    Returns:
+        The files written; none if no trial has a metric.
+    """
+    if not trials:
+        return []
+    curves = _figure(width=7, height=4)
+    _draw_trials(curves.subplots(), trials, metric)
+    columns = min(3, len(fields))
+    lines = -(-len(fields) // columns)
+    swept = _figure(width=4 * columns, height=3.2 * lines)
+    panels = swept.subplots(lines, columns, squeeze=False).flat
+    for (field, kind), axes in zip(fields.items(), panels, strict=False):
+        _dress(axes, field, legend=False)
+        _draw_field(axes, trials, field, kind)
+        axes.set_ylabel(f"last {metric}", fontsize=8)
+    for axes in panels:  # those that are left over
+        axes.set_axis_off()
+    return [*_save(curves, folder, "curves"), *_save(swept, folder, "fields")]
+
+
+def _draw_trials(axes: Axes, trials: Sequence[Row], metric: str) -> None:
+    """A curve for each trial, with its number at the end: the best one in blue, those that failed in orange."""
+    for rank, trial in enumerate(trials):
+        iterations = [iteration for iteration, _ in trial["curve"]]
+        values = [np.nan if value is None else value for _, value in trial["curve"]]
+        color, label = (_BLUE, "the best") if rank == 0 else (_GREY, None)
+        if trial["status"] == "failed":
+            color, label = _ORANGE, "failed"
+        width, order = (2.2, 3) if rank == 0 else (1.2, 2)
+        axes.plot(iterations, values, color=color, lw=width, zorder=order, marker="o", ms=3, label=label)
+        axes.text(iterations[-1], values[-1], f"  {trial['trial']}", va="center", fontsize=7, color=color)
+    _dress(axes, f"{metric} of each trial", legend=True)
+    axes.set_xlabel("iteration", fontsize=8)
+    axes.locator_params(axis="x", integer=True)
+
+
+def _draw_field(axes: Axes, trials: Sequence[Row], field: str, kind: str) -> None:
+    """A point for each trial; the best one in blue."""
+    values = [trial["config"][field] for trial in trials]
+    axes.set_xscale("log" if kind == "log" else "linear")
+    if kind == "list":
+        names = sorted({str(value) for value in values}, key=lambda name: (len(name), name))
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        values = [names.index(str(value)) for value in values]
+    metric = [np.nan if trial["last"] is None else trial["last"] for trial in trials]
+    axes.scatter(values[1:], metric[1:], color=_GREY, s=22)
+    axes.scatter(values[:1], metric[:1], color=_BLUE, s=36, zorder=3)
+    if kind == "log":
+        axes.tick_params(axis="x", which="both", labelsize=6, rotation=30)
 
 
 def _figure(*, width: float, height: float) -> Figure:

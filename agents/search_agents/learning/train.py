@@ -35,7 +35,7 @@ from search_agents.rollout import Episode
 from search_env.errors import SearchEnvError
 from search_env.render import visible
 
-__all__ = ["resume", "train"]
+__all__ = ["metrics_row", "resume", "train"]
 
 _AGENT = "r1-searcher"
 _BEFORE = {
@@ -195,7 +195,7 @@ class _Run:
         with deferred_interrupt(lambda: self._progress.phase(_STOPPING)) as request:
             begun = time.perf_counter()
             result = self._algorithm.train()
-            row = _metrics_row(result, step=self._algorithm.steps_done)
+            row = metrics_row(result, step=self._algorithm.steps_done)
             row |= {"seconds": round(time.perf_counter() - begun, 3), "elapsed": round(self._elapsed(), 3)}
             self._folder.append_metrics(row)
             self._scalars.write("train", row, step=row["step"])
@@ -245,8 +245,16 @@ class _Run:
         return self._earlier + time.perf_counter() - self._begun
 
 
-def _metrics_row(result: Mapping[str, Any], *, step: int) -> dict[str, Any]:
-    """The line of a step in metrics.jsonl: what RLlib reports, under short names; None for what is not finite."""
+def metrics_row(result: Mapping[str, Any], *, step: int) -> dict[str, Any]:
+    """The line of a step in metrics.jsonl: what RLlib reports, under short names.
+
+    Args:
+        result: Of `ReinforcePP.train`.
+        step: The number of the step, from 1.
+
+    Returns:
+        The line; None stands for what is not finite.
+    """
     episodes = result.get("env_runners", {})  # none are played in supervised training
     learner, timers = result["learners"]["default_policy"], result["timers"]
     measured = {

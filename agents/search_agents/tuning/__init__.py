@@ -1,0 +1,1 @@
+"""Sweeps over the fields of a training recipe with Ray Tune."""
