@@ -3,19 +3,25 @@
 Episodes of three segments on FictionalWiki: two searches, each of which takes a while,
 and the rest of the budget. What ends a segment is scripted, not sampled, so that every
 way does equal work: a segment takes all its tokens, and the environment is told the
-segment of a script. Four ways to the same number of tokens, in this order and all in
+segment of a script. Five ways to the same number of tokens, in this order and all in
 one process, round by round:
 
 * the transformers engine, in turns (`collect`),
 * vLLM, in turns,
 * vLLM, asynchronously (`collect_async`),
 * vLLM alone: as many tokens after the same prompts and documents, asked of its own
-  interface, without an environment, a text or a search.
+  interface, without an environment, a text or a search,
+* a plain loop over Hugging Face's `generate`, which reads the whole history again in
+  every turn; it waits for the searches of a turn, and has no environment either.
 
 Ratios of one run are told, by the wall clock and by the CPU time of the process, which
 does not count the time that a search takes; on a busy machine only the latter means much.
 
     .venv-vllm/bin/python benchmarks/vllm_rollout.py --model FOLDER
+    .venv-vllm/bin/python benchmarks/vllm_rollout.py --model FOLDER --trl-python TRL_VENV/bin/python
+
+With the Python of an environment that has TRL, its `GRPOTrainer` generates the same episodes in a process of its own
+(`benchmarks/trl_rollout.py`), after the others.
 """
 
 from __future__ import annotations
@@ -26,7 +32,9 @@ import importlib.util
 import json
 import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,8 +66,9 @@ def main() -> None:
     ours = TransformersEngine.from_pretrained(arguments.model, dtype=arguments.dtype)
     vllm = VLLMEngine(arguments.model, dtype=arguments.dtype, max_context=MAX_TOKENS)
     seconds: dict[str, list[tuple[float, float]]] = {}
+    played: list[Episode] = []
     for round_number in range(arguments.rounds + 1):  # the first one warms up
-        for name, act in _ways(ours, vllm, env, arguments, round_number).items():
+        for name, act in _ways(ours, vllm, env, arguments, round_number, played).items():
             wall, cpu = time.perf_counter(), time.process_time()
             tokens = act()
             taken = (time.perf_counter() - wall) / tokens, (time.process_time() - cpu) / tokens
@@ -67,27 +76,39 @@ def main() -> None:
             print(f"round {round_number}: {name}: tokens/s by {told}", file=sys.stderr, flush=True)
             if round_number:
                 seconds.setdefault(name, []).append(taken)
+    if arguments.trl_python:
+        seconds["trl"] = _trl(played, arguments)
     report: dict[str, Any] = {"arguments": {name: str(value) for name, value in vars(arguments).items()}}
     report["threads"] = THREADS
     for index, clock in enumerate(_CLOCKS):
         rates = {name: 1 / statistics.median(each[index] for each in taken) for name, taken in seconds.items()}
         report[clock] = {
             "tokens_per_second": {name: round(rate, 1) for name, rate in rates.items()},
+            "rounds": {name: [round(1 / each[index], 1) for each in taken] for name, taken in seconds.items()},
             "vllm_async_vs_transformers": round(rates["vllm asynchronous"] / rates["transformers in turns"], 2),
             "vllm_async_vs_vllm_in_turns": round(rates["vllm asynchronous"] / rates["vllm in turns"], 2),
             "vllm_share_of_raw": round(rates["vllm asynchronous"] / rates["vllm alone"], 3),
+            "vllm_async_vs_hf_loop": round(rates["vllm asynchronous"] / rates["hugging face loop"], 2),
+            "transformers_vs_hf_loop": round(rates["transformers in turns"] / rates["hugging face loop"], 2),
         }
+        if "trl" in rates:
+            report[clock]["vllm_async_vs_trl"] = round(rates["vllm asynchronous"] / rates["trl"], 2)
+            report[clock]["transformers_vs_trl"] = round(rates["transformers in turns"] / rates["trl"], 2)
     print(json.dumps(report, indent=1))
 
 
 def _ways(
-    ours: Any, vllm: Any, env: SearchQAVectorEnv, arguments: argparse.Namespace, round_number: int
+    ours: Any,
+    vllm: Any,
+    env: SearchQAVectorEnv,
+    arguments: argparse.Namespace,
+    round_number: int,
+    played: list[Episode],
 ) -> dict[str, Callable[[], int]]:
-    """Each way as a function that returns the number of tokens it has sampled."""
+    """Each way as a function that returns the number of tokens it has sampled; `played` takes the last episodes."""
     # Other questions in every round, and an empty cache for every way: nothing is computed beforehand.
     first = round_number * arguments.episodes
     tasks = [Task(first + number, number, seed=first + number) for number in range(arguments.episodes)]
-    played: list[Episode] = []
 
     def play(how: Callable[..., list[Episode]], engine: Any) -> int:
         vllm._llm.reset_prefix_cache()
@@ -107,6 +128,7 @@ def _ways(
         "vllm in turns": lambda: play(collect, vllm),
         "vllm asynchronous": lambda: play(collect_async, vllm),
         "vllm alone": alone,
+        "hugging face loop": lambda: _read_again(ours.model, played, arguments),
     }
 
 
@@ -144,6 +166,67 @@ def _replay(llm: Any, episodes: Sequence[Episode], arguments: argparse.Namespace
             elif to_come:
                 ask(to_come.pop(0))
     return tokens
+
+
+def _read_again(model: Any, episodes: Sequence[Episode], arguments: argparse.Namespace) -> int:
+    """Sample as many tokens by `generate`, in lock step, with the history of every turn as a new prompt."""
+    import torch
+
+    tokens, size = 0, arguments.segment_tokens
+    for start in range(0, len(episodes), arguments.slots):
+        members = episodes[start : start + arguments.slots]
+        rows = [list(episode.segments[0].token_ids) for episode in members]
+        documents = [[s.token_ids for s in each.segments if s.kind is SegmentKind.OBSERVATION] for each in members]
+        for turn in range(TURNS):
+            width = max(map(len, rows))
+            ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+            mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+            with torch.no_grad():
+                written = model.generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    do_sample=True,
+                    temperature=1.0,
+                    top_k=0,
+                    top_p=1.0,
+                    min_new_tokens=size,
+                    max_new_tokens=size,
+                    pad_token_id=0,
+                )[:, width:].tolist()
+            tokens += sum(map(len, written))
+            if turn < TURNS - 1:
+                time.sleep(arguments.search_ms / 1e3)
+                rows = [[*row, *new, *found[turn]] for row, new, found in zip(rows, written, documents, strict=True)]
+    assert tokens == len(episodes) * TURNS * size, "every way must do equal work"
+    return tokens
+
+
+def _trl(episodes: Sequence[Episode], arguments: argparse.Namespace) -> list[tuple[float, float]]:
+    """Seconds a token of each round in TRL, by both clocks."""
+    observed = [[s for s in each.segments if s.kind is SegmentKind.OBSERVATION] for each in episodes]
+    work = {
+        "model": str(arguments.model.resolve()),
+        "dtype": arguments.dtype,
+        "slots": arguments.slots,
+        "segment_tokens": arguments.segment_tokens,
+        "search_ms": arguments.search_ms,
+        "rounds": arguments.rounds,
+        "prompts": [list(episode.segments[0].token_ids) for episode in episodes],
+        "documents": [[list(segment.token_ids) for segment in segments] for segments in observed],
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(work, file)
+        file.flush()
+        script = Path(__file__).with_name("trl_rollout.py")
+        done = subprocess.run(
+            [arguments.trl_python, str(script), file.name], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        raise SystemExit(f"TRL failed:\n{done.stderr[-3000:]}")
+    rounds = json.loads(done.stdout.splitlines()[-1])
+    wanted = len(episodes) * TURNS * arguments.segment_tokens
+    assert all(tokens == wanted for tokens, _, _ in rounds), "every way must do equal work"
+    return [(wall / tokens, cpu / tokens) for tokens, wall, cpu in rounds]
 
 
 class _Scripted:
@@ -220,6 +303,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--segment-tokens", type=int, default=40)
     parser.add_argument("--search-ms", type=float, default=50.0, help="what one search takes")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trl-python", help="interpreter of an environment with TRL")
     return parser.parse_args()
 
 

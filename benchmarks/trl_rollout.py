@@ -1,0 +1,71 @@
+"""Search episodes by the generation of TRL's `GRPOTrainer`, for `vllm_rollout.py --trl-python`, which starts it.
+
+The trainer's own turn (`_generate_single_turn`) is given the token ids of a batch of prompts, then those with what was
+sampled and the documents behind it, as its loop over tool calls does; what that loop spends on parsing calls and on
+messages is left out, in TRL's favour. Imports nothing of ours; it runs where TRL is installed.
+
+    TRL_VENV/bin/python benchmarks/trl_rollout.py WORK.json
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+
+def main() -> None:
+    """Play the episodes of the work file as often as it says; print [tokens, wall seconds, CPU seconds] a round."""
+    work = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(1)
+    size = work["segment_tokens"]
+    config = GRPOConfig(
+        output_dir="/tmp",
+        use_cpu=True,
+        bf16=False,  # the weights are in the format of the others already
+        per_device_train_batch_size=2,
+        num_generations=2,
+        max_completion_length=size,
+        generation_kwargs={"min_new_tokens": size},
+        report_to=[],
+        save_strategy="no",
+        model_init_kwargs={"dtype": getattr(torch, work["dtype"])},
+    )
+    trainer = GRPOTrainer(
+        model=work["model"],
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=config,
+        train_dataset=Dataset.from_list([{"prompt": "x"}] * 4),
+    )
+    trainer.model.eval()
+    found = []
+    for _ in range(work["rounds"] + 1):  # the first one warms up
+        wall, cpu = time.perf_counter(), time.process_time()
+        tokens = _play(trainer, work)
+        found.append([tokens, time.perf_counter() - wall, time.process_time() - cpu])
+    print(json.dumps(found[1:]))
+
+
+def _play(trainer: GRPOTrainer, work: dict) -> int:
+    tokens, slots = 0, work["slots"]
+    for start in range(0, len(work["prompts"]), slots):
+        rows = [list(prompt) for prompt in work["prompts"][start : start + slots]]
+        documents = work["documents"][start : start + slots]
+        turns = len(documents[0]) + 1
+        for turn in range(turns):
+            written, _ = trainer._generate_single_turn(rows, None, {}, 2)
+            tokens += sum(map(len, written))
+            if turn < turns - 1:
+                time.sleep(work["search_ms"] / 1e3)
+                rows = [[*row, *new, *found[turn]] for row, new, found in zip(rows, written, documents, strict=True)]
+    return tokens
+
+
+if __name__ == "__main__":
+    main()
