@@ -264,6 +264,8 @@ class LearnerSection(OptimizerSection):
     """Times that other questions are asked for groups whose episodes all earned the same; 0 trains on those too."""
     mask_overlong: bool = False
     """Leave truncated episodes out of the loss."""
+    mask_documents: bool = True
+    """Leave what the environment wrote out of the loss; false only to measure what that is good for."""
 
     @model_validator(mode="after")
     def _groups_allow_a_baseline(self) -> LearnerSection:
