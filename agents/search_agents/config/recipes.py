@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """What is shipped by name: recipes of ``train``, ``sample``, ``sft``, ``eval``, ``algorithms``, ``retrieval``."""
+    """What is shipped by name, for example the recipes of ``train``, ``sft``, ``algorithms`` or ``ablations``."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 
@@ -42,7 +42,7 @@ def find_recipe(given: str, verb: str) -> Path:
     Args:
         given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``. For ``train`` also
             an algorithm, which is laid over a recipe: ``algorithms/grpo``.
-        verb: ``train``, ``sample``, ``sft`` or ``eval``, or ``retrieval`` for the spec of a retriever.
+        verb: ``train``, ``sample``, ``sft`` or ``eval``, ``ablations``, or ``retrieval`` for the spec of a retriever.
 
     Raises:
         ConfigError: If it is neither.

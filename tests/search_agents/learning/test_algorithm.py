@@ -90,7 +90,9 @@ def test_without_the_mask_documents_are_trained_on_from_an_importance_ratio_of_o
 
 
 def test_the_mask_decides_what_is_learnt_and_is_there_by_default(build: Build) -> None:
-    by_default, masked, unmasked = (build(**given) for given in ({}, {"mask_documents": True}, {"mask_documents": False}))
+    by_default, masked, unmasked = (
+        build(**given) for given in ({}, {"mask_documents": True}, {"mask_documents": False})
+    )
     for algo in (by_default, masked, unmasked):
         algo.train()
     assert_equal(weights(by_default), weights(masked))

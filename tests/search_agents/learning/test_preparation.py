@@ -90,9 +90,7 @@ def test_a_correction_takes_the_learners_log_probs_and_weighs_the_advantages(pre
     assert row.logprobs[row.action_mask].tolist() == [-1.0] * 5 and logged == {}
 
 
-def test_by_default_a_document_is_no_part_of_what_is_trained(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_default_a_document_is_no_part_of_what_is_trained(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Learners, "compute_logprobs", lambda *rest, **more: pytest.fail("a needless forward pass"))
     episodes = [episode(1.0), episode(0.0)]
     for settings in ({}, {"mask_documents": True}):
