@@ -35,7 +35,7 @@ _DIGITS = {"searches": 2, "response_tokens": 1, "answer_words": 2}
 _VERDICTS = {
     "holds": "holds here",
     "reversed": "is the other way round here",
-    "open": "can be neither confirmed nor refuted here",
+    "open": "stays open here",
 }
 
 
@@ -64,7 +64,9 @@ def ablation_page(results: Json, *, curves: str | None) -> str:
     ]
     if curves:
         parts += ["## Curves", f"![Training, arm by arm, with bands over the seeds]({curves})"]
-    parts += [f"* [{name}]({name}/report.html): its curves, figures and sampled episodes" for name in arms]
+    if arms:
+        links = [f"* [{name}]({name}/report.html): its curves, figures and sampled episodes" for name in arms]
+        parts.append("\n".join(links))
     return "\n\n".join(parts) + "\n"
 
 
@@ -150,6 +152,10 @@ def _differences(comparisons: Sequence[Json]) -> Iterator[str]:
     ]
     if rows:
         yield "## Differences, question by question"
+        yield (
+            "Of each question the mean over the seeds. The interval is over questions and knows nothing of other seeds, "
+            "so a point of the finding holds only if every seed by itself says the same."
+        )
         yield table(["arms", "metric", "difference", "95 % interval", "p", "by seed"], rows)
 
 

@@ -33,9 +33,9 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env bench ablation reward --out outputs/ablation-reward",
         ),
         more="After a stop the same command goes on; finished evaluations and trainings are left as they are.\n"
-        "`search-env list recipes` names the ablations; a file of yours in the form of theirs is one, too. The settings\n"
-        "of an ablation are those of `search-env train`: they go to every arm whose recipe has the key, and what makes\n"
-        f"an arm wins over them.\n\nFor methods:\n{settings_help(ComparisonConfig)}",
+        "`search-env list recipes` names the ablations; a file of yours in the form of theirs is one, too. Settings\n"
+        "of an ablation are those of `search-env train`: they go to every arm whose recipe has the key, and what\n"
+        f"makes an arm wins over them.\n\nFor methods:\n{settings_help(ComparisonConfig)}",
     )
     made.add_argument("table", choices=("methods", "ablation"), help="which table")
     made.add_argument("name", nargs="?", help="ablation: its name, or a file")
