@@ -153,8 +153,8 @@ def _differences(comparisons: Sequence[Json]) -> Iterator[str]:
     if rows:
         yield "## Differences, question by question"
         yield (
-            "Of each question the mean over the seeds. The interval is over questions and knows nothing of other seeds, "
-            "so a point of the finding holds only if every seed by itself says the same."
+            "Of each question the mean over the seeds. The interval is over questions and knows nothing of other "
+            "seeds, so a point of the finding holds only if every seed by itself says the same."
         )
         yield table(["arms", "metric", "difference", "95 % interval", "p", "by seed"], rows)
 

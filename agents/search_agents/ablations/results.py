@@ -121,7 +121,7 @@ def _transcripts(folder: Path) -> list[Transcript]:
     file = folder / "evaluations" / f"{_EVALUATION}.jsonl"
     try:
         found = [read_transcript(row) for row in RunFolder.open(folder).transcripts(_EVALUATION)]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"{file}: a line is no transcript: {error!r}. {again}") from error
     if not found:
         raise RunError(f"{file} holds no transcript. {again}")

@@ -69,16 +69,15 @@ def run_ablation(
         KeyboardInterrupt: If the user stopped it; its text says how to go on.
     """
     runs = config.plan(given, out, source=source)
-    for run in runs:
-        _check(run)
-    if config.subsets:
-        own = config.model_copy(update={"subsets": {}}).plan(given, out, source=source)[0].config
-        write_subsets(config.subsets, own, out / "data")
     folders = {(run.arm, run.seed): out / run.arm / f"seed{run.seed}" for run in runs}
+    for run in runs:
+        _check(run, folders[run.arm, run.seed])
+    if config.subsets:
+        whole = config.model_copy(update={"subsets": {}}).plan(given, out, source=source)[0].config
+        write_subsets(config.subsets, whole, out / "data")
     for number, run in enumerate(runs, start=1):
         name, folder = f"{run.arm} seed {run.seed} ({number} of {len(runs)})", folders[run.arm, run.seed]
-        if _is_begun(folder) and RunFolder.open(folder).finished:
-            _require_same(RunFolder.open(folder), run)
+        if RunFolder(folder).finished:
             tell(f"{name}: finished before")
             continue
         tell(name)
@@ -119,11 +118,14 @@ def write_results(config: AblationConfig, folders: Mapping[tuple[str, int], Path
     return text
 
 
-def _check(run: PlannedRun) -> None:
-    """Find what can be told to be wrong without loading a model."""
+def _check(run: PlannedRun, folder: Path) -> None:
+    """Find what can be told to be wrong without loading a model, and a folder with other settings."""
     rewards = [stage.reward for stage in run.config.stages] if isinstance(run.config, TrainConfig) else []
     check_env_section(run.config.env, rewards)
     find_model(run.config.model.path)
+    if _is_begun(folder):
+        asked = f"the arm {run.arm!r} as it is asked for now"
+        RunFolder.open(folder).require_same(run.config.model_dump(mode="json"), asked)
 
 
 def _do(run: PlannedRun, folder: Path, out: Path, display: str) -> None:
@@ -131,9 +133,7 @@ def _do(run: PlannedRun, folder: Path, out: Path, display: str) -> None:
     if run.sampling is not None:
         _sample(run, trajectories(out, run.arm, run.seed), display)
     if _is_begun(folder):
-        begun = RunFolder.open(folder)
-        _require_same(begun, run)
-        resume(begun, display=display)
+        resume(RunFolder.open(folder), display=display)
     else:
         train(run.config, out=folder, display=display)
 
@@ -150,7 +150,3 @@ def _sample(run: PlannedRun, folder: Path, display: str) -> None:
 
 def _is_begun(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
-
-
-def _require_same(folder: RunFolder, run: PlannedRun) -> None:
-    folder.require_same(run.config.model_dump(mode="json"), f"the arm {run.arm!r} as it is asked for now")

@@ -94,9 +94,8 @@ def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
             f"{', '.join(wrong)}: not for an ablation. Its arms are in its file; seeds are --seeds 0 1 2."
         )
     file = find_recipe(arguments.name, "ablations")
-    config = load_config(AblationConfig, [file])
-    if arguments.seeds is not None:
-        config = AblationConfig.model_validate({**config.model_dump(), "seeds": arguments.seeds})
+    seeds = [] if arguments.seeds is None else [Override(key="seeds", value=str(arguments.seeds), source="--seeds")]
+    config = load_config(AblationConfig, [file], seeds)
     first = config.plan(given, arguments.out, source=str(file))[0].config
     limit_threads(first.run.threads)
     from search_agents.ablations import run_ablation

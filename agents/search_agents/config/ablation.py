@@ -8,11 +8,12 @@ before anything is trained.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
 from search_agents.config.load import Override, dotted_keys, load_config
 from search_agents.config.recipes import find_recipe
@@ -33,6 +34,7 @@ Metric = Literal["em", "cem", "f1", "searches", "response_tokens", "answer_words
 METRICS: tuple[str, ...] = get_args(Metric)
 """What is compared, of each held-out question."""
 
+_IMITATION = (SampleConfig, SFTConfig)
 _SUBSETS_ENV = "SearchQA-Custom-v0"
 
 
@@ -113,7 +115,8 @@ class AblationConfig(Section):
     """Dotted keys and values for every arm whose recipe has the key."""
     subsets: dict[PlainName, SubsetSection] = Field(default={})
     """Parts of the training questions, which stages name as their split."""
-    arms: Annotated[tuple[ArmSection, ...], Field(min_length=2)]
+    arms: tuple[ArmSection, ...]
+    """At least two."""
     claims: Annotated[tuple[ClaimSection, ...], Field(min_length=1)]
     """The finding, point by point."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
@@ -122,6 +125,8 @@ class AblationConfig(Section):
     @model_validator(mode="after")
     def _names_are_of_arms(self) -> AblationConfig:
         names = [arm.name for arm in self.arms]
+        if len(names) < 2:
+            raise ValueError(f"arms must be at least 2 to be compared, not {names}")
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"arms and seeds must differ, not {names} by {list(self.seeds)}")
         named = {*self.paper.figures, *(name for claim in self.claims for name in (claim.higher, claim.lower))}
@@ -164,16 +169,17 @@ class AblationConfig(Section):
         placed = _overrides({**data, "run.seed": seed}, source)
         if arm.verb == "train":
             files = [find_recipe(name, "train") for name in arm.base or self.base]
-            # A key that no recipe has is wrong; told here, for imitation just leaves out what it does not know.
-            return load_config(TrainConfig, files, [*common, *own, *placed]), None
-        sampling = load_config(
-            SampleConfig, [find_recipe(str(arm.sample), "sample")], [*_known(SampleConfig, common), *placed]
-        )
+            # What nobody knows stays in, so that it is told to be wrong.
+            meant = [each for each in common if not _knows(_IMITATION, each) or _knows((TrainConfig,), each)]
+            return load_config(TrainConfig, files, [*meant, *own, *placed]), None
+        meant = [each for each in common if _knows((SampleConfig,), each)]
+        sampling = load_config(SampleConfig, [find_recipe(str(arm.sample), "sample")], [*meant, *placed])
         lengths = {"max_segment_tokens", "max_episode_tokens"}
         sampled = sampling.model_dump(mode="json", include={"env": True, "model": True, "rollout": lengths})
         imitated = _overrides({"sft.trajectories": str(trajectories(out, arm.name, seed))}, source)
         files = [find_recipe(name, "sft") for name in arm.base or ()]
-        given = [*_known(SFTConfig, common), *own, *placed, *imitated]
+        meant = [each for each in common if _knows((SFTConfig,), each)]
+        given = [*meant, *own, *placed, *imitated]
         return load_config(SFTConfig, files, given, base=sampled, base_source=str(arm.sample)), sampling
 
 
@@ -187,7 +193,8 @@ def _overrides(values: Mapping[str, Any], source: str) -> list[Override]:
     return [Override(key=key, value=text, source=source) for key, text in texts.items()]
 
 
-def _known(schema: type[SampleConfig] | type[SFTConfig], given: Sequence[Override]) -> list[Override]:
-    """Those overrides whose key the config has."""
-    keys = {key for key, _ in dotted_keys(schema)}
-    return [override for override in given if override.key in keys]
+def _knows(schemas: Sequence[type[BaseModel]], override: Override) -> bool:
+    """Whether one of the configs has the key of an override, be it a section or a leaf."""
+    key = re.sub(r"\.\d+(?=\.|$)", ".0", override.key)
+    known = (name for schema in schemas for name, _ in dotted_keys(schema))
+    return any(name == key or name.startswith(f"{key}.") for name in known)
