@@ -9,9 +9,6 @@ INSTALLED := .venv/.installed
 DEVELOPED := .venv/.developed
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# The other benchmarks need a model, or runs to read: their --help says which.
-BENCHMARKS := environment fictional_wiki fictional_wiki_questions retrieval rollout scale vllm_rollout
-
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/.installed
 VLLM_TESTS := tests/search_agents/engines/test_vllm_engine.py tests/search_agents/learning/test_train_with_vllm.py
@@ -52,10 +49,9 @@ check: $(DEVELOPED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The figures against the peers; each of the other benchmarks says with --help what it measures and what it needs.
 bench: $(DEVELOPED)
-	@set -e; for name in $(BENCHMARKS); do \
-		echo "$(BIN)/python benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py; \
-	done
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py $(ARGS)
 
 # vLLM has an environment of its own: what it pins is not what the rest needs. Of what it asks for, the CUDA builds
 # that break torch's CPU build are left out, and what only servers and other chips need; pip tells so and means no harm.

@@ -1,8 +1,7 @@
 """The figures by which search-env is held against its peers: one run, one machine, ratios.
 
     make bench                                              (what runs without more; `ARGS` are those below)
-    python benchmarks/bench.py --model FOLDER --vllm-python .venv-vllm/bin/python --trl-python TRL_VENV/bin/python \\
-        --peer gem=GEM_VENV/bin/python --write
+    python benchmarks/bench.py --model FOLDER --trl-python TRL_VENV/bin/python --peer gem=GEM_VENV/bin/python --write
 
 Runs, one after another, `vllm_rollout.py` (episodes against a loop over Hugging Face's `generate`, TRL and vLLM alone),
 `learner.py` (training against TRL and a padded loop), `rllib.py` (an iteration against a plain loop) and
@@ -44,7 +43,7 @@ AIMS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the page, and keep it if asked."""
     arguments = _arguments(argv)
-    figures: dict[str, Any] = {**about(["bench.py", *(sys.argv[1:] if argv is None else argv)]), "left_out": {}}
+    figures: dict[str, Any] = {**about(["bench.py"]), "left_out": {}}
     figures["model"] = Path(find_model(arguments.model)).name
     parts = {"rollout": _rollout, "learner": _learner, "rllib": _rllib, "environment": _environment}
     for name in arguments.parts or parts:
@@ -78,20 +77,18 @@ def markdown(figures: Mapping[str, Any]) -> str:
     lines = [
         "# Against the peers",
         "",
-        f"`{figures['command']}`, {figures['date']}, {figures['machine']}; model {figures['model']}. Ratios are medians of "
-        "rounds that were taken in turn, with the lowest and the highest. Wall time is what a user waits; processor time "
-        "does not count what other jobs took, nor a search that is waited for.",
+        f"`{figures['command']}`, {figures['date']}, {figures['machine']}; model {figures['model']}. Ratios are medians "
+        "of rounds that were taken in turn, with the lowest and the highest. Wall time is what a user waits; processor "
+        "time does not count what other jobs took, nor a search that is waited for.",
         "",
         "| figure | value | spread | by processor time | ours | theirs | aim |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     for name in AIMS:
         for kind, each in (figures.get(name) or {}).items():
-            spread, raw = each["spread"], list(each["raw"].values())
-            lines.append(
-                f"| {name}, {kind} | {each['value']} | {spread[0]} to {spread[1]} | {each.get('by_processor_time', '')} | "
-                f"{raw[0]} | {raw[1] if len(raw) > 1 else ''} | {AIMS[name]} |"
-            )
+            spread, (ours, *theirs) = each["spread"], each["raw"].values()
+            cells = [f"{name}, {kind}", each["value"], f"{spread[0]} to {spread[1]}", each.get("by_processor_time", "")]
+            lines.append(f"| {' | '.join(map(str, [*cells, ours, *(theirs or ['']), AIMS[name]]))} |")
     lines += ["", *(f"Not measured: {name}, for {why}." for name, why in figures["left_out"].items())]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -101,10 +98,8 @@ def _rollout(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
         figures["left_out"]["rollout"] = "there is no Python with vLLM: `make test-vllm` makes one"
         return
     trl = ["--trl-python", arguments.trl_python] if arguments.trl_python else []
-    rounds = ["--rounds", str(arguments.rounds)]
-    report = _json(
-        [arguments.vllm_python, HERE / "vllm_rollout.py", "--model", find_model(arguments.model), *rounds, *trl]
-    )
+    settings = ["--model", find_model(arguments.model), "--rounds", arguments.rounds, *trl]
+    report = _json([arguments.vllm_python, HERE / "vllm_rollout.py", *settings])
     wall, cpu = (report[clock]["rounds"] for clock in ("wall", "cpu"))
     ways = {"vllm": "vllm asynchronous", "transformers": "transformers in turns"}
     peers = {"rollout_vs_hf_loop": "hugging face loop", "rollout_vs_trl": "trl"}
@@ -131,15 +126,8 @@ def _learner(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
     if not arguments.trl_python:
         figures["left_out"]["learner"] = "no --trl-python was given"
         return
-    settings = [
-        "--model",
-        find_model(arguments.model),
-        "--rounds",
-        arguments.rounds,
-        "--trl-python",
-        arguments.trl_python,
-    ]
-    report = _json([sys.executable, HERE / "learner.py", *settings])
+    settings = ["--model", find_model(arguments.model), "--rounds", arguments.rounds]
+    report = _json([sys.executable, HERE / "learner.py", *settings, "--trl-python", arguments.trl_python])
     figures["learner_speed_vs_trl"], figures["learner_memory_vs_trl"] = {}, {}
     for number_format in ("float32", "bfloat16"):
         found = report[number_format]

@@ -17,6 +17,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def main() -> None:
     for number in range(arguments.rounds + 1):  # the first round warms up
         afterwards, tokens = [], []
         ways: list[tuple[str, Callable[[], int]]] = [
-            ("rllib", lambda: _rllib(algo)),
-            ("plain loop", lambda number=number: _plain(algo, module, number)),
+            ("rllib", partial(_rllib, algo)),
+            ("plain loop", partial(_plain, algo, module)),
         ]
         for name, act in ways if number % 2 else ways[::-1]:
             module.model.load_state_dict(initial)
@@ -121,7 +122,7 @@ def _rllib(algo: Any) -> int:
     return sum(int(episode.action_mask.sum()) for episode in algo.episodes)
 
 
-def _plain(algo: Any, module: Any, number: int) -> int:
+def _plain(algo: Any, module: Any) -> int:
     config, env = algo.config, algo.env_runner.env
     engine = TransformersEngine(module.model, module.tokenizer)
     tasks = tasks_of_step(

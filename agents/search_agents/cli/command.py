@@ -40,7 +40,7 @@ _VERBS = {
     "index": "index a corpus for searching: on disk, or on a search server behind an alias",
     "data": "measure, check, fetch, index, generate and draw question sets",
     "fit": "train the part that a method has of its own: labels from the model in use, then the part",
-    "bench": "compare many methods on many sets of questions under one setting",
+    "bench": "compare many methods under one setting, or test a finding of the paper by training its arms",
     "leaderboard": "put evaluations on a board, score their episodes again, and show it",
     "new": "write a package that adds an agent, retriever, dataset or reward, with a test of its own",
     "difficulty": "label questions by the number of attempts that an agent needs",

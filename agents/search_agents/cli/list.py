@@ -13,7 +13,7 @@ from search_env.errors import ConfigError, unknown_name
 
 __all__ = ["parser", "run"]
 
-_VERBS = ("train", "algorithms", "tune", "sample", "sft", "eval")
+_VERBS = ("train", "algorithms", "tune", "sample", "sft", "eval", "ablations")
 
 
 def parser(verb: str, purpose: str) -> Parser:

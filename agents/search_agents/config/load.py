@@ -92,7 +92,7 @@ def load_config(
         ConfigError: If a file cannot be read, or a key or value is wrong. All problems are told at once.
     """
     sources: dict[Key, str] = {}
-    values = schema().model_dump(mode="json")
+    values = schema.model_construct().model_dump(mode="json")  # without the keys that have no default
     if base is not None:
         values = _merged(values, dict(base), base_source, sources)
     for file in files:

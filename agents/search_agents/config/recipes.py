@@ -32,7 +32,7 @@ def recipes_folder() -> Path:
 
 
 def recipes(verb: str) -> dict[str, Path]:
-    """What is shipped by name: recipes of ``train``, ``tune``, ``sample``, ``sft``, ``eval`` and others."""
+    """What is shipped by name, for example the recipes of ``train``, ``sft``, ``algorithms`` or ``ablations``."""
     return {file.stem: file for file in sorted((recipes_folder() / verb).glob("*.yaml"))}
 
 
@@ -42,7 +42,8 @@ def find_recipe(given: str, verb: str) -> Path:
     Args:
         given: ``configs/train/fictional-wiki.yaml``, ``fictional-wiki.yaml`` or ``fictional-wiki``. For ``train`` also
             what is laid over a recipe: an algorithm, ``algorithms/grpo``, or a cluster, ``cluster/32b-32-gpus``.
-        verb: ``train``, ``tune``, ``sample``, ``sft`` or ``eval``, or ``retrieval`` for the spec of a retriever.
+        verb: ``train``, ``tune``, ``sample``, ``sft`` or ``eval``, ``ablations``, or ``retrieval`` for the spec of a
+            retriever.
 
     Raises:
         ConfigError: If it is neither.

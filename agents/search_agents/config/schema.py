@@ -41,6 +41,7 @@ __all__ = [
     "LoRASection",
     "ModelSection",
     "OptimizerSection",
+    "PlainName",
     "QuestionSet",
     "RolloutSection",
     "RunSection",
@@ -72,7 +73,7 @@ class Section(BaseModel):
     )
 
 
-_PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that may be part of a path."""
 
 
@@ -274,6 +275,8 @@ class LearnerSection(OptimizerSection):
     """Times that other questions are asked for groups whose episodes all earned the same; 0 trains on those too."""
     mask_overlong: bool = False
     """Leave truncated episodes out of the loss."""
+    mask_documents: bool = True
+    """Leave what the environment wrote out of the loss; false only to measure what that is good for."""
 
     @model_validator(mode="after")
     def _groups_allow_a_baseline(self) -> LearnerSection:
@@ -309,7 +312,7 @@ class StageSection(Section):
     """Name of the stage in metrics and plots."""
     reward: str | dict[str, float]
     """Name of a reward, or a weight for each reward part by name."""
-    split: _PlainName | None = None
+    split: PlainName | None = None
     """Split of the data whose questions it asks; null asks those of train."""
     max_steps: PositiveInt
     """Steps after which the stage is over in any case."""
@@ -320,7 +323,7 @@ class StageSection(Section):
 class EvaluationSection(Section):
     """The evaluation on held-out questions."""
 
-    split: _PlainName = "test"
+    split: PlainName = "test"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 200
     """Questions to ask, spread evenly over the split when it has more."""
@@ -347,7 +350,7 @@ class HeldOutSection(EvaluationSection):
 class RunSection(Section):
     """The run itself."""
 
-    name: _PlainName = "run"
+    name: PlainName = "run"
     """Without --out the folder is outputs/<name>-<time>."""
     seed: NonNegativeInt = 0
     """Seed of everything that is drawn: order of questions, tokens, floors."""
@@ -430,7 +433,7 @@ class QuestionSet(Section):
     """Registered id of the environment."""
     data: str | None = None
     """Its data; see `EnvSection.data`."""
-    split: _PlainName | None = None
+    split: PlainName | None = None
     """Split that holds the questions; null takes that of the evaluation."""
 
 
@@ -464,7 +467,7 @@ class ComparisonConfig(Section):
 class SamplingSection(Section):
     """Which questions are asked, and how often."""
 
-    split: _PlainName = "train"
+    split: PlainName = "train"
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 1000
     """Questions to ask, spread evenly over the split when it has more."""

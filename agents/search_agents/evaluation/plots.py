@@ -7,6 +7,7 @@ one recipe are drawn as their mean with a band from the lowest to the highest.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison", "plot_sweep", "plot_training"]
+__all__ = ["plot_arms", "plot_comparison", "plot_sweep", "plot_training"]
 
 Row = Mapping[str, Any]
 
 _BLUE, _ORANGE, _GREEN, _GREY = "#2a6fbb", "#d9772b", "#3a9a5b", "#8a8f98"
 _COLORS = (_BLUE, _ORANGE)
+_ARM_COLORS = (_BLUE, _ORANGE, _GREEN, "#8a5fb0", "#b0485c", _GREY)
+_ARM_PANELS = (
+    ("f1", "F1"),
+    ("searches_per_question", "Searches per question"),
+    ("response_tokens", "Response length (tokens)"),
+    ("format_rate", "Right format"),
+)
 _PANELS_IN_A_ROW = 4
 _BARS = (
     ("closed_book_before", "closed book,\nuntrained"),
@@ -63,6 +71,31 @@ def plot_training(runs: Sequence[Sequence[Row]], folder: Path) -> list[Path]:
             for bound, _ in stage_bounds(run):
                 axes.axvline(bound, color=_GREY, lw=1, ls="--", alpha=1 if len(runs) == 1 else 0.5)
         _dress(axes, panel.title, legend=True)
+        axes.set_xlabel("step", fontsize=8)
+        axes.locator_params(axis="x", integer=True)
+    return _save(figure, folder, "training")
+
+
+def plot_arms(arms: Mapping[str, Sequence[Sequence[Row]]], folder: Path) -> list[Path]:
+    """Draw what the arms of an ablation did in training, step by step, in one colour each.
+
+    Args:
+        arms: The metrics of each run of an arm, by its name; several runs make bands. Runs that play no episodes have
+            no curve here.
+        folder: Where ``training.png`` and ``training.svg`` go.
+
+    Returns:
+        The files written; none if no arm plays episodes.
+    """
+    playing = {name: runs for name, runs in arms.items() if any("f1" in row for run in runs for row in run)}
+    if not playing:
+        return []
+    figure = _figure(width=3.6 * len(_ARM_PANELS), height=3)
+    for place, (key, title) in enumerate(_ARM_PANELS):
+        axes = figure.add_subplot(1, len(_ARM_PANELS), place + 1)
+        for (name, runs), color in zip(playing.items(), cycle(_ARM_COLORS), strict=False):
+            _draw_curve(axes, runs, key, label=name, color=color)
+        _dress(axes, title, legend=True)
         axes.set_xlabel("step", fontsize=8)
         axes.locator_params(axis="x", integer=True)
     return _save(figure, folder, "training")

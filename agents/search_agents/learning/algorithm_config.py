@@ -88,6 +88,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.mismatch_cap = 2.0
         self.dynamic_sampling = 0
         self.mask_overlong = False
+        self.mask_documents = True
         self.temperature = 1.0
         self.max_segment_tokens = 256
         self.max_episode_tokens = 2048
@@ -124,6 +125,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         mismatch_cap: float = NotProvided,
         dynamic_sampling: int = NotProvided,
         mask_overlong: bool = NotProvided,
+        mask_documents: bool = NotProvided,
         temperature: float = NotProvided,
         max_segment_tokens: int = NotProvided,
         max_episode_tokens: int = NotProvided,
@@ -166,6 +168,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             dynamic_sampling: How many times other questions are asked in the place of groups whose episodes all
                 earned the same, which are then not trained on; 0 trains on all groups.
             mask_overlong: Whether truncated episodes are left out of the loss.
+            mask_documents: Whether the environment's tokens are left out of the loss. False is there for the ablation
+                alone: they then count as if the policy had sampled them; see `search_agents.learning.preparation`.
             temperature: Of the sampling; the learner's log-probs are taken at the same temperature.
             max_segment_tokens: The most tokens of a segment.
             max_episode_tokens: The most tokens of an episode: prompt, segments and observations.
@@ -209,6 +213,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "mismatch_cap": mismatch_cap,
             "dynamic_sampling": dynamic_sampling,
             "mask_overlong": mask_overlong,
+            "mask_documents": mask_documents,
             "temperature": temperature,
             "max_segment_tokens": max_segment_tokens,
             "max_episode_tokens": max_episode_tokens,

@@ -83,6 +83,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             mismatch_cap=learner.mismatch_cap,
             dynamic_sampling=learner.dynamic_sampling,
             mask_overlong=learner.mask_overlong,
+            mask_documents=learner.mask_documents,
             grad_clip=learner.grad_clip,
             temperature=rollout.temperature,
             max_segment_tokens=rollout.max_segment_tokens,

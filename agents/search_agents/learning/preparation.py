@@ -6,6 +6,11 @@ many learners there are.
 Invalid episodes never come here: what they would have earned is not known. An overlong
 episode, one that was cut before its end, may be left out of the loss; its reward still
 counts for the mean of its group, since the policy did earn it.
+
+The environment's tokens are masked: no loss, KL, return or normalisation sees them. The
+ablation of that mask (`mask_documents` off) takes them for sampled ones. Nobody drew them,
+so their log-probs under the old policy are computed by the learner before the update: its
+first importance ratio is then 1, as it is for tokens that were sampled.
 """
 
 from __future__ import annotations
@@ -45,6 +50,8 @@ def prepare_rows(
         One row with advantages for each episode that has a token to train on.
     """
     rows = [_row(episode, mask_overlong=config.mask_overlong) for episode in episodes]
+    if not config.mask_documents:
+        rows = _with_documents(episodes, rows, learners)
     if not any(row.action_mask.any() for row in rows):
         return []
     rows, weights = _corrected(rows, config, learners, log)
@@ -73,6 +80,21 @@ def _row(episode: Episode, *, mask_overlong: bool) -> Row:
     overlong = mask_overlong and episode.stop_reason in TRUNCATED
     mask = np.zeros_like(episode.action_mask) if overlong else episode.action_mask
     return Row(input_ids=episode.token_ids, action_mask=mask, logprobs=episode.logprobs)
+
+
+def _with_documents(episodes: Sequence[Episode], rows: Sequence[Row], learners: EpisodeLearnerGroup) -> list[Row]:
+    """Rows whose environment's tokens count as sampled, at the learner's log-probs; overlong rows stay masked."""
+    masks = [
+        row.action_mask | episode.observation_mask if row.action_mask.any() else row.action_mask
+        for episode, row in zip(episodes, rows, strict=True)
+    ]
+    unmasked = [replace(row, action_mask=mask) for row, mask in zip(rows, masks, strict=True)]
+    if not any(mask.any() for mask in masks):
+        return unmasked
+    return [
+        replace(row, logprobs=np.where(episode.action_mask, row.logprobs, computed))
+        for episode, row, computed in zip(episodes, unmasked, learners.compute_logprobs(unmasked), strict=True)
+    ]
 
 
 def _corrected(

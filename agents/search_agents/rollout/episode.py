@@ -99,8 +99,12 @@ class Episode:
     @cached_property
     def action_mask(self) -> npt.NDArray[np.bool_]:
         """True where the model sampled the token, [T]."""
-        lengths = [len(segment.token_ids) for segment in self.segments]
-        return np.repeat([segment.kind is SegmentKind.SAMPLED for segment in self.segments], lengths)
+        return self._mask_of(SegmentKind.SAMPLED)
+
+    @cached_property
+    def observation_mask(self) -> npt.NDArray[np.bool_]:
+        """True where the environment wrote the token, the prompt left out, [T]."""
+        return self._mask_of(SegmentKind.OBSERVATION)
 
     @cached_property
     def logprobs(self) -> npt.NDArray[np.float32]:
@@ -108,6 +112,10 @@ class Episode:
         logprobs = np.zeros(len(self.token_ids), dtype=np.float32)
         logprobs[self.action_mask] = list(chain.from_iterable(segment.logprobs for segment in self.segments))
         return logprobs
+
+    def _mask_of(self, kind: SegmentKind) -> npt.NDArray[np.bool_]:
+        lengths = [len(segment.token_ids) for segment in self.segments]
+        return np.repeat([segment.kind is kind for segment in self.segments], lengths)
 
     def to_json(self) -> str:
         """Write the episode as one line of JSON."""

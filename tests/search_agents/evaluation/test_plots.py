@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from search_agents.evaluation import plots
-from search_agents.evaluation.plots import plot_comparison, plot_training
+from search_agents.evaluation.plots import plot_arms, plot_comparison, plot_training
 
 KEYS = ("reward", "f1", "em", "search_rate", "format_rate", "searches_per_question", "response_tokens", "entropy", "kl")
 
@@ -75,6 +75,19 @@ def test_a_metric_that_is_missing_is_left_out(tmp_path: Path, monkeypatch: pytes
     labels = [line.get_label() for line in figures[0].axes[5].lines]
     assert "entropy (nats per token)" in labels
     assert not any("KL" in str(label) for label in labels)
+
+
+def test_arms_share_the_axes_each_with_the_band_of_its_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = drawn(monkeypatch)
+    supervised = [[{"step": 1, "stage": "epoch1", "loss": 0.5}]]
+    files = plot_arms({"grpo": [run(0.0), run(0.2)], "rloo": [run(0.5)], "sft": supervised}, tmp_path)
+    assert [file.name for file in files] == ["training.png", "training.svg"]
+    for axes in figures[0].axes[:3]:
+        one, other = axes.lines
+        assert (one.get_label(), other.get_label()) == ("grpo", "rloo") and one.get_color() != other.get_color()
+        assert list(one.get_ydata()) == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+        assert len(axes.collections) == 1, "one seed has no band"
+    assert plot_arms({"sft": supervised}, tmp_path / "none") == []
 
 
 def test_no_steps_give_no_plot(tmp_path: Path) -> None:

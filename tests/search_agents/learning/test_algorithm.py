@@ -73,6 +73,32 @@ def test_what_the_engine_sampled_is_what_the_learner_evaluates(build: Build) -> 
     assert abs(learners["mismatch_kl"]) < 1e-5
 
 
+def test_without_the_mask_documents_are_trained_on_from_an_importance_ratio_of_one(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algo = build(lr=0.0, minibatch_size=12, mask_documents=False)
+    trained: list[Any] = []
+    update = algo.learner_group.update_on
+    monkeypatch.setattr(
+        algo.learner_group, "update_on", lambda rows, **more: (trained.extend(rows), update(rows, **more))[1]
+    )
+    learners = algo.train()["learners"][DEFAULT_MODULE_ID]
+    for row, episode in zip(trained, algo.episodes, strict=True):
+        assert (row.action_mask == episode.action_mask | episode.observation_mask).all()
+    assert any(episode.observation_mask.any() for episode in algo.episodes)
+    assert abs(learners["kl"]) < 1e-6 and learners["clip_fraction"] == 0.0
+
+
+def test_the_mask_decides_what_is_learnt_and_is_there_by_default(build: Build) -> None:
+    by_default, masked, unmasked = (
+        build(**given) for given in ({}, {"mask_documents": True}, {"mask_documents": False})
+    )
+    for algo in (by_default, masked, unmasked):
+        algo.train()
+    assert_equal(weights(by_default), weights(masked))
+    assert any(not torch.equal(tensor, weights(masked)[name]) for name, tensor in weights(unmasked).items())
+
+
 def test_engine_and_learner_are_compared_in_every_step(build: Build) -> None:
     algo = build(minibatch_size=4, lr=1e-2)
     for _ in range(2):

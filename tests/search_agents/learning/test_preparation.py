@@ -88,3 +88,37 @@ def test_a_correction_takes_the_learners_log_probs_and_weighs_the_advantages(pre
         assert logged == {"mismatch_kl": -0.5, "mismatch_fraction": float(cap < 1.6)}
     (row, _), logged = prepare(episodes)
     assert row.logprobs[row.action_mask].tolist() == [-1.0] * 5 and logged == {}
+
+
+def test_by_default_a_document_is_no_part_of_what_is_trained(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Learners, "compute_logprobs", lambda *rest, **more: pytest.fail("a needless forward pass"))
+    episodes = [episode(1.0), episode(0.0)]
+    for settings in ({}, {"mask_documents": True}):
+        (row, _), _ = prepare(episodes, **settings)
+        assert row.action_mask.tolist() == [False] * 2 + [True] * 3 + [False] * 2 + [True] * 2
+        assert row.logprobs.tolist() == [0, 0, -1, -1, -1, 0, 0, -1, -1]
+        assert row.advantages.tolist() == [0, 0, 0.5, 0.5, 0.5, 0, 0, 0.5, 0.5]
+
+
+def test_without_the_mask_a_document_counts_as_sampled_at_the_learners_log_probs(prepare: Prepare) -> None:
+    (row, _), _ = prepare([episode(1.0), episode(0.0)], mask_documents=False)
+    assert row.action_mask.tolist() == [False] * 2 + [True] * 7, "the prompt is never trained on"
+    assert row.logprobs.tolist() == [0, 0, -1, -1, -1, -0.5, -0.5, -1, -1]
+    assert row.advantages.tolist() == [0, 0] + [0.5] * 7
+
+
+def test_without_the_mask_corrections_and_kl_see_documents_as_sampled(prepare: Prepare) -> None:
+    episodes = [episode(1.0), episode(0.0)]
+    (row, _), _ = prepare(episodes, mask_documents=False, mismatch="truncated", mismatch_cap=1.5)
+    assert row.logprobs[row.action_mask].tolist() == [-0.5] * 7
+    np.testing.assert_allclose(row.advantages, [0, 0, *[0.75] * 3, 0.5, 0.5, 0.75, 0.75])  # no engine drew a document
+    (row, _), logged = prepare(episodes, mask_documents=False, kl_coef=0.1, kl_in="loss", kl_estimator="k3")
+    assert row.reference_logprobs[row.action_mask].tolist() == [-1.25] * 7
+    assert logged == {"reference_kl": pytest.approx((5 * 0.25 + 2 * 0.75) / 7)}
+
+
+def test_without_the_mask_an_overlong_episode_still_trains_nothing(prepare: Prepare) -> None:
+    episodes = [episode(1.0), episode(0.0, stop=StopReason.MAX_TOKENS)]
+    rows, _ = prepare(episodes, mask_documents=False, mask_overlong=True)
+    assert len(rows) == 1 and rows[0].action_mask.sum() == 7
+    assert prepare(episodes[1:], mask_documents=False, mask_overlong=True)[0] == []
