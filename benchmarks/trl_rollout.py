@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
@@ -52,7 +53,7 @@ def main() -> None:
     print(json.dumps(found[1:]))
 
 
-def _play(trainer: GRPOTrainer, work: dict) -> int:
+def _play(trainer: GRPOTrainer, work: dict[str, Any]) -> int:
     tokens, slots = 0, work["slots"]
     for start in range(0, len(work["prompts"]), slots):
         rows = [list(prompt) for prompt in work["prompts"][start : start + slots]]
