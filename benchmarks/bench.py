@@ -78,8 +78,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
         "# Against the peers",
         "",
         f"`{figures['command']}`, {figures['date']}, {figures['machine']}; model {figures['model']}. Ratios are "
-        "medians of rounds that were taken in turn, with the lowest and the highest. Wall time is what a user waits; processor "
-        "time does not count what other jobs took, nor a search that is waited for.",
+        "medians of rounds that were taken in turn, with the lowest and the highest. Wall time is what a user waits; "
+        "processor time does not count what other jobs took, nor a search that is waited for.",
         "",
         "| figure | value | spread | by processor time | ours | theirs | aim |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
