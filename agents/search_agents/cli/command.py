@@ -40,6 +40,7 @@ _VERBS = {
     "fit": "train the part that a method has of its own: labels from the model in use, then the part",
     "bench": "compare many methods on many sets of questions under one setting",
     "leaderboard": "put evaluations on a board, score their episodes again, and show it",
+    "doctor": "say what is wrong with this installation or machine, and what to type about it",
     "new": "write a package that adds an agent, retriever, dataset or reward, with a test of its own",
     "difficulty": "label questions by the number of attempts that an agent needs",
     "serve": "offer a retriever over HTTP, by Search-R1's API and by our own",
