@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +59,8 @@ class _Asking:
 
     def __init__(self, client: HTTPRetriever) -> None:
         self._client = client
+        self.failures: list[str] = []
+        """What else went wrong, in the words of the error."""
 
     @property
     def fingerprint(self) -> str:
@@ -65,9 +69,10 @@ class _Asking:
     def search(self, queries: Sequence[str], top_k: int) -> list[tuple[Hit, ...]]:
         try:
             return self._client.search(queries, top_k)
-        except RetrieverUnavailable as error:
-            if "status 503" in str(error) and error.transient:
+        except Exception as error:
+            if isinstance(error, RetrieverUnavailable) and "status 503" in str(error):
                 raise Refused from error
+            self.failures.append(f"{type(error).__name__}: {error}")
             raise
 
 
@@ -120,23 +125,26 @@ def overload(folder: Path, *, seconds: float = 5.0, phases: Sequence[Phase] = PH
             # Equal queries of a request are sent once: few are, so that it is as large as it says.
             asked = [f"{text} {number}" for number in range(20) for text in questions]
             workload = Workload(questions=asked, zipf=0, batch=phase.batch)
-            found = drive(_Asking(client), workload, workers=phase.workers, seconds=seconds)
-            rows.append(_row(phase, found))
+            asking = _Asking(client)
+            found = drive(asking, workload, workers=phase.workers, seconds=seconds)
+            rows.append(_row(phase, found, asking.failures))
             client.close()
             assert httpx.get(f"{address}/healthz", timeout=30).json() == {"status": "ok"}
         after = _resident(process)
     return {"phases": rows, "memory_mib": {"before": before, "after": after}}
 
 
-def _row(phase: Phase, found: Load) -> dict[str, Any]:
+def _row(phase: Phase, found: Load, failures: Sequence[str]) -> dict[str, Any]:
     refused = found.errors.get(Refused.__name__, 0)
+    # Each run has a port of its own.
+    told = Counter(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", failure) for failure in failures)
     return {
         **phase._asdict(),
         "requests": found.searches,
         "answered": found.searches - sum(found.errors.values()),
         "refused_503": refused,
         "other_failures": sum(found.errors.values()) - refused,
-        "errors": found.errors,
+        "errors": dict(told),
         "queries_per_second": round(found.queries_per_second, 1),
         "p50_ms": round(found.percentile(50), 1),
         "p95_ms": round(found.percentile(95), 1),
