@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,6 +207,43 @@ def test_a_client_of_another_major_than_the_server_is_told(server: str, client: 
     assert finding.verdict is verdict
     if verdict is Verdict.NOTE:
         assert finding.remedy == f"python -m pip install 'elasticsearch[async]=={server[0]}.*'"
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Says that it is Elasticsearch 8.19.1, and has no index."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            told = {"version": {"number": "8.19.1"}} if self.path == "/" else {"error": {"type": "index_not_found"}}
+            body = json.dumps(told).encode()
+            self.send_response(200 if self.path == "/" else 404)
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_HEAD = reply
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+        thread.join()
+
+
+def test_a_search_server_is_asked_for_its_version_also_where_an_index_is_missing(server: str) -> None:
+    pytest.importorskip("elasticsearch")
+    spec = {"name": "resilient", "of": {"name": "elasticsearch", "url": server, "index": "wiki"}}
+    searched, version = services.retriever(spec)
+    assert searched.verdict is Verdict.PROBLEM and "index_not_found" in searched.text
+    assert version.check == "elasticsearch" and version.text.startswith("server 8.19.1, client ")
 
 
 def test_a_retriever_that_answers_is_well() -> None:
