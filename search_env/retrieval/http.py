@@ -190,6 +190,9 @@ class HTTPRetriever:
             headers=headers,
             timeout=self.settings.timeout,
             transport=self._transport,
+            # One for each thread that searches. Beyond a limit, a thread that is done closes connections which others
+            # were given and have not used yet: of thousands of searches some fail with a bad file descriptor.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
             # A proxy of the environment is for other machines.
             trust_env=not _is_here(urlsplit(self.settings.url).hostname or ""),
         )

@@ -90,11 +90,12 @@ def test_attempts_that_cannot_differ_and_files_of_other_questions_are_refused(se
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[]", "maps stages to sources"),
+        ("", "maps stages to sources"),
+        ("[1]", "holds a list"),
         ("stage1: 3", "stage1 must be a mapping"),
         ("stage1: {a: {hard: 3}}", "unknown level 'hard'"),
         ("stage1: {a: {easy: -1}}", "must be a number of questions"),
-        ("stage1: [", "cannot be read"),
+        ("stage1: [", "is not YAML"),
     ],
 )
 def test_a_curriculum_that_is_none_is_refused(tmp_path, text, problem):

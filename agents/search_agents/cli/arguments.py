@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from search_agents.config import Override, parse_flags, parse_setting
-from search_agents.config.load import dotted_keys
+from search_agents.config.load import dotted_keys, parse_yaml
 from search_agents.config.recipes import read_retriever
 from search_env.errors import ConfigError
 
@@ -78,7 +78,7 @@ def retriever_spec(text: str) -> str | dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return read_retriever(text)
     try:
-        spec: dict[str, Any] = yaml.safe_load(text)
+        spec: dict[str, Any] = parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"{text!r} is not a mapping. Write for example '{{name: bm25, index: FOLDER}}'.") from None
     return spec

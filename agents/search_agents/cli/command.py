@@ -42,6 +42,7 @@ _VERBS = {
     "fit": "train the part that a method has of its own: labels from the model in use, then the part",
     "bench": "compare many methods under one setting, or test a finding of the paper by training its arms",
     "leaderboard": "put evaluations on a board, score their episodes again, and show it",
+    "doctor": "say what is wrong with this installation or machine, and what to type about it",
     "new": "write a package that adds an agent, retriever, dataset or reward, with a test of its own",
     "difficulty": "label questions by the number of attempts that an agent needs",
     "serve": "offer a retriever over HTTP, by Search-R1's API and by our own",

@@ -20,7 +20,16 @@ from pydantic_core import ErrorDetails
 
 from search_env.errors import ConfigError
 
-__all__ = ["Override", "differing_keys", "dotted_keys", "load_config", "parse_flags", "parse_setting", "read_yaml"]
+__all__ = [
+    "Override",
+    "differing_keys",
+    "dotted_keys",
+    "load_config",
+    "parse_flags",
+    "parse_setting",
+    "parse_yaml",
+    "read_yaml",
+]
 
 Key = tuple[str | int, ...]
 C = TypeVar("C", bound=BaseModel)
@@ -127,6 +136,20 @@ def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
     return [key for name, pair in pairs.items() for key in differing_keys(*pair, f"{prefix}.{name}".lstrip("."))]
 
 
+def parse_yaml(text: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        yaml.YAMLError: If it is not YAML, or cannot be the value that it looks like: a month of 13, ``!!int x``.
+    """
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # Its constructors check nothing.
+        raise yaml.YAMLError(f"a value cannot be read ({error}); put it in quotes if it is text") from error
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
     """Read a file that holds a mapping, or nothing.
 
@@ -134,7 +157,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         ConfigError: If it cannot be read or holds something else; names file and line.
     """
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = parse_yaml(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}. Give the path of a YAML file.") from None
     except UnicodeDecodeError:
@@ -182,7 +205,7 @@ def _plain(text: str) -> Any:
     # Numbers and booleans stay text here: the schema knows which of them a key wants.
     if text in ("null", "none", "None") or text[:1] in "[{":
         try:
-            return yaml.safe_load("null" if text.lower() == "none" else text)
+            return parse_yaml("null" if text.lower() == "none" else text)
         except yaml.YAMLError:
             return text
     return text

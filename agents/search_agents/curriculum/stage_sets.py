@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from search_agents.config.load import read_yaml
 from search_env.datasets.jsonl import read_questions, write_folder
 from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError, unknown_name
@@ -35,12 +34,9 @@ def read_curriculum(path: str | Path) -> Curriculum:
     Raises:
         ConfigError: If it is none; the message names the key.
     """
-    try:
-        curriculum = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"the curriculum {path} cannot be read: {error}") from None
-    if not isinstance(curriculum, dict) or not curriculum:
-        raise ConfigError(f"{path}: a curriculum maps stages to sources, got {curriculum!r}")
+    curriculum = read_yaml(Path(path))
+    if not curriculum:
+        raise ConfigError(f"{path}: a curriculum maps stages to sources, and this file is empty")
     for stage, sources in curriculum.items():
         for source, levels in _mapping(sources, f"{path}: {stage}").items():
             for level, count in _mapping(levels, f"{path}: {stage}.{source}").items():

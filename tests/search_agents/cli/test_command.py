@@ -15,7 +15,7 @@ from search_env.registration import ENVIRONMENTS
 
 VERBS = (
     *("list", "play", "train", "sample", "sft", "eval", "score", "compare"),
-    *("report", "leaderboard", "resume", "index", "serve", "ask"),
+    *("report", "leaderboard", "resume", "index", "serve", "ask", "doctor"),
 )
 
 Captured = pytest.CaptureFixture[str]
@@ -46,7 +46,7 @@ def test_the_help_of_a_verb_shows_three_examples_of_it(verb: str, capsys: Captur
     assert all(f"search-env {verb}" in line for line in examples)
 
 
-@pytest.mark.parametrize("verb", ["train", "sample", "sft", "eval", "ask", "serve"])
+@pytest.mark.parametrize("verb", ["train", "sample", "sft", "eval", "ask", "serve", "doctor"])
 def test_the_help_of_a_verb_that_takes_a_retriever_says_in_which_forms(verb: str, capsys: Captured) -> None:
     assert main([verb, "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())

@@ -96,6 +96,10 @@ def test_a_config_is_frozen() -> None:
         ("run: {name: ../up}", ["mine.yaml: run.name: "]),
         ("- a\n- b", ["mine.yaml: holds a list; a config is a mapping"]),
         ("a: [1,\nb: 2", ["mine.yaml:2: is not YAML"]),
+        ("run: {seed: 2026-13-01}", ["mine.yaml: is not YAML: a value cannot be read (month must be", "in quotes"]),
+        ("run: {seed: !!int x}", ["mine.yaml: is not YAML: a value cannot be read (invalid literal"]),
+        ("run: {seed: !!bool x}", ["mine.yaml: is not YAML: a value cannot be read ('x')"]),
+        ("[" * 1500, ["mine.yaml: is not YAML: it is nested too deeply"]),
     ],
 )  # fmt: skip
 def test_a_wrong_file_is_told_with_file_key_and_what_is_allowed(tmp_path: Path, text: str, expected: list[str]) -> None:

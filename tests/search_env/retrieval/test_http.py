@@ -6,7 +6,10 @@ import itertools
 import json
 import pickle
 import sys
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -233,3 +236,42 @@ def test_without_httpx_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'search-env\[http\]'"):
         HTTPSettings().build().search(["a"], 1)
+
+
+def test_each_thread_keeps_its_connection_however_many_search():
+    """Beyond a limit of the pool, threads would close what others were just given."""
+    opened, together = [], threading.Barrier(30, timeout=30)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            opened.append(self.client_address)
+            super().setup()
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            together.wait()
+            body = b'{"result": [[]]}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 256
+
+    with Server(("127.0.0.1", 0), Handler) as server, ThreadPoolExecutor(30) as threads:
+        threading.Thread(target=server.serve_forever).start()
+        client = HTTPSettings(url=f"http://127.0.0.1:{server.server_address[1]}").build()
+        counts = []
+        for _ in range(4):
+            searches = [threads.submit(client.search, ["oslo"], 1) for _ in range(30)]
+            assert [search.result() for search in searches] == [[()]] * 30
+            counts.append(len(opened))
+        client.close()
+        server.shutdown()
+    assert counts[1] == counts[2] == counts[3] >= 30
