@@ -84,7 +84,7 @@ def load_config(name_or_path: str | Path) -> Any:
     """
     name = str(Path(name_or_path).expanduser()) if _is_path(name_or_path) else str(name_or_path)
     with _one_message(name):
-        return transformers.AutoConfig.from_pretrained(name)
+        return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
 
 
 def load_tokenizer(name_or_path: str | Path) -> tuple[str, Any, Any]:

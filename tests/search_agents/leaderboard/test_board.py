@@ -142,7 +142,7 @@ def test_a_row_that_its_episodes_do_not_bear_out_is_refused_by_name(
         (lambda lines: lines.append(lines[0]), "holds 2 episodes of the question"),
         (lambda lines: lines[0].update(turns=[]), "scores.em is"),
         (lambda lines: lines[0].update(stop_reason="retriever_unavailable"), "1 of 6 episodes are invalid"),
-        (lambda lines: lines[0]["question"].update(answers=[7]), "its episodes cannot be scored (TypeError"),
+        (lambda lines: lines[0]["question"].update(answers=[7]), "its episodes cannot be scored ("),
         (lambda lines: lines.clear(), "holds no episodes"),
     ],
 )
