@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ MEMORY_MIB = 16.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run parts, print the page, and keep it if asked."""
     arguments = _parser().parse_args(argv)
-    logging.getLogger("search_env").setLevel(logging.ERROR)  # It warns of each episode that an outage ends.
     kept = RESULTS / "reliability.json"
     figures = json.loads(kept.read_text()) if kept.exists() else {}
     command = about(["reliability.py", *(sys.argv[1:] if argv is None else argv)])
     failures = []
     for part in arguments.only:
-        figures[part] = {**command, **_RUN[part](arguments)}
+        with _without_warnings():
+            figures[part] = {**command, **_RUN[part](arguments)}
         failures += [f"{part}: {problem}" for problem in problems(part, figures[part])]
     print(markdown(figures))
     if arguments.write:
@@ -53,6 +54,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Leave out that search_env warns of each episode that an outage ends."""
+    logger = logging.getLogger("search_env")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def problems(part: str, found: Mapping[str, Any]) -> list[str]:
