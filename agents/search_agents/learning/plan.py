@@ -79,7 +79,7 @@ class Plan:
                 if role.gpus
                 else f"{role.processes} x {role.name}, {where}: {role.needed / _GB:.1f} GB"
             )
-            lines += [f"    {name:<16}{value / _GB:>8.2f} GB" for name, value in role.memory.items()]
+            lines += [f"    {name:<26}{value / _GB:>8.2f} GB" for name, value in role.memory.items()]
         waiting = f"; {self.wanted} are in play" if self.wanted > self.episodes else ""
         lines += [
             "",
