@@ -69,7 +69,11 @@ def main() -> None:
         assert tokens[0] == tokens[1], f"both must sample the same tokens, not {tokens}"
         for one, other in zip(*afterwards, strict=True):
             torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
-    figures = {**about(["rllib.py", f"--prompts {arguments.prompts}", f"--rounds {arguments.rounds}"]), **summary(taken), "tokens_per_iteration": tokens[0]}
+    figures = {
+        **about(["rllib.py", f"--prompts {arguments.prompts}", f"--rounds {arguments.rounds}"]),
+        **summary(taken),
+        "tokens_per_iteration": tokens[0],
+    }
     print(json.dumps(figures, indent=1))
     if arguments.write:
         RESULT.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
