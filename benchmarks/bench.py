@@ -98,8 +98,8 @@ def _rollout(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
         figures["left_out"]["rollout"] = "there is no Python with vLLM: `make test-vllm` makes one"
         return
     trl = ["--trl-python", arguments.trl_python] if arguments.trl_python else []
-    settings = ["--model", find_model(arguments.model), "--rounds", arguments.rounds, *trl]
-    report = _json([arguments.vllm_python, HERE / "vllm_rollout.py", *settings])
+    settings = ["--model", find_model(arguments.model), "--episodes", arguments.episodes, "--rounds", arguments.rounds]
+    report = _json([arguments.vllm_python, HERE / "vllm_rollout.py", *settings, *trl])
     wall, cpu = (report[clock]["rounds"] for clock in ("wall", "cpu"))
     ways = {"vllm": "vllm asynchronous", "transformers": "transformers in turns"}
     peers = {"rollout_vs_hf_loop": "hugging face loop", "rollout_vs_trl": "trl"}
@@ -191,6 +191,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--parts", nargs="+", choices=["rollout", "learner", "rllib", "environment"], help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is measured [%(default)s]")
+    parser.add_argument("--episodes", type=int, default=32, help="of a round of rollouts [%(default)s]")
     parser.add_argument("--write", action="store_true", help="keep bench.json and bench.md")
     return parser.parse_args(argv)
 
