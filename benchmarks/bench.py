@@ -131,7 +131,7 @@ def _learner(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
     figures["learner_speed_vs_trl"], figures["learner_memory_vs_trl"] = {}, {}
     for number_format in ("float32", "bfloat16"):
         found = report[number_format]
-        rates, memory = found["tokens_per_second"], found["peak_mib"]
+        rates = found["tokens_per_second"]
         fastest = max(("trl", "trl-lean"), key=lambda name: rates[name]["value"])
         for ours in ("ours", "ours-lean"):
             figures["learner_speed_vs_trl"][f"{ours}, {number_format}"] = {
@@ -144,13 +144,10 @@ def _learner(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
                 "raw": {"ours": rates[ours]["value"], "theirs": rates[fastest]["value"]},
                 "unit": "trained tokens per second",
             }
-        value = found["memory_ratio"]["ours-lean/trl-lean"]
-        figures["learner_memory_vs_trl"][number_format] = {
-            "value": value,
-            "spread": [value, value],
-            "raw": {"ours": memory["ours-lean"], "theirs": memory["trl-lean"]},
-            "unit": "MiB that grow in a step",
-        }
+        rounds = found["peak_mib_rounds"]
+        figures["learner_memory_vs_trl"][number_format] = entry(
+            rounds["ours-lean"], rounds["trl-lean"], unit="MiB that grow in a step"
+        )
 
 
 def _rllib(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:

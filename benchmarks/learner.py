@@ -98,6 +98,7 @@ def _summary(runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
             for name, v in speeds.items()
         },
         "peak_mib": {name: round(value) for name, value in memory.items()},
+        "peak_mib_rounds": {name: [round(run["peak_mib"]) for run in found] for name, found in runs.items()},
         "speed_ratio": {f"{a}/{b}": round(middle[a] / middle[b], 2) for a, b in pairs},
         "cpu_speed_ratio": {f"{a}/{b}": round(cpu[b] / cpu[a], 2) for a, b in pairs},  # where the machine is not quiet
         "memory_ratio": {f"{a}/{b}": round(memory[a] / memory[b], 2) for a, b in pairs},

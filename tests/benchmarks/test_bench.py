@@ -60,3 +60,21 @@ def test_the_page_names_what_was_not_measured(
     for name in ("rollout_vs_trl", "learner"):
         assert f"Not measured: {name}, for no --trl-python was given." in page
     assert str(tmp_path) not in page and sys.executable not in page
+
+
+def test_memory_has_the_spread_of_its_rounds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rates = {"ours": 20.0, "ours-lean": 15.0, "trl": 8.0, "trl-lean": 7.0}
+    ratios = {"ours/trl": 2.5, "ours-lean/trl": 1.9}
+    found = {
+        "tokens_per_second": {name: {"value": rate, "spread": [rate - 1, rate + 1]} for name, rate in rates.items()},
+        "speed_ratio": ratios,
+        "cpu_speed_ratio": ratios,
+        "peak_mib_rounds": {"ours-lean": [10, 12], "trl-lean": [20, 20]},
+    }
+    monkeypatch.setattr(bench, "_json", lambda _: {"float32": found, "bfloat16": found})
+    bench.main(["--parts", "learner", "--trl-python", sys.executable])
+    page = capsys.readouterr().out
+    assert "| learner_memory_vs_trl, float32 | 0.55 | 0.5 to 0.6 |  | 11.0 | 20.0 |" in page
+    assert "| learner_speed_vs_trl, ours, bfloat16 | 2.5 | 2.11 to 3.0 |" in page

@@ -7,7 +7,8 @@ stands for it.
 
 Measured beside it (SmolLM2-135M in float32, a row of 2,000 tokens, 2 CPU cores, 2026-11-21,
 `benchmarks/learner.py --rows 2`): 4.0 GiB grow in a step where 3.8 are planned, 1.5 with
-gradient checkpointing where 1.4 are. No GPU was measured.
+gradient checkpointing where 1.4 are. What is counted of logits and of passing gradients was
+settled by these two. No GPU was measured.
 """
 
 from __future__ import annotations
