@@ -26,17 +26,18 @@ from search_agents.evaluation.environments import check_env_section
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
-from search_agents.evaluation.report import table
+from search_agents.evaluation.report import Column, scores_table
 from search_agents.learning.run_folder import write_json
 from search_agents.methods import MethodSpec, check_method, method_name, needs_model
 from search_env.errors import ConfigError
 
 __all__ = ["comparison_tables", "run_comparison"]
 
-_COLUMNS = (
+_COLUMNS: tuple[Column, ...] = (
     ("F1", "f1", "{:.3f}"),
     ("EM", "em", "{:.3f}"),
     ("ACC_R", "cem", "{:.3f}"),
+    ("ACC_L", "acc_l", "{:.3f}"),
     ("answered", "format_rate", "{:.2f}"),
     ("searches/q", "searches_per_question", "{:.2f}"),
     ("calls/q", "calls_per_question", "{:.2f}"),
@@ -109,15 +110,11 @@ def comparison_tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
     """
     parts = []
     for asked, rows in results.items():
-        cells = [
-            [method, *(layout.format(row[key]) if key in row else "-" for _, key, layout in _COLUMNS)]
-            for method, row in rows.items()
-        ]
         notes = [f"{method}: {row['note']}." for method, row in rows.items() if "note" in row]
         count = max((row["n"] for row in rows.values()), default=0)
         parts += [
             f"## {asked}: {count} questions",
-            table(["method", *(label for label, *_ in _COLUMNS)], cells),
+            scores_table(list(rows.items()), _COLUMNS),
             *notes,
         ]
     return "\n\n".join(parts) + "\n"

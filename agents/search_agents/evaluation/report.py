@@ -10,7 +10,7 @@ from typing import Any
 
 from search_env.render import visible
 
-__all__ = ["METHOD_ROWS", "examples_page", "groups_table", "results_table", "scores_table", "table"]
+__all__ = ["METHOD_ROWS", "Column", "examples_page", "groups_table", "results_table", "scores_table", "table"]
 
 Json = Mapping[str, Any]
 
@@ -28,9 +28,13 @@ METHOD_ROWS = (
 )
 """Key in summary.json and name of each method, in the order of the table."""
 
-_COLUMNS = (
+Column = tuple[str, str, str]
+"""Heading, key in the scores, layout of the number."""
+
+_COLUMNS: tuple[Column, ...] = (
     ("F1", "f1", "{:.3f}"),
     ("EM", "em", "{:.3f}"),
+    ("ACC_L", "acc_l", "{:.3f}"),
     ("search rate", "search_rate", "{:.2f}"),
     ("format rate", "format_rate", "{:.2f}"),
     ("searches/q", "searches_per_question", "{:.2f}"),
@@ -44,10 +48,25 @@ def results_table(summary: Json) -> str:
     return scores_table([*((name, summary[key]) for key, name in METHOD_ROWS if key in summary), *floors])
 
 
-def scores_table(rows: Sequence[tuple[str, Json]]) -> str:
-    """One row for each (name, scores); a score that is missing is shown as ``-``."""
-    header = ["method", *(label for label, _, _ in _COLUMNS)]
-    return table(header, [[name, *_cells(scores)] for name, scores in rows])
+def scores_table(rows: Sequence[tuple[str, Json]], columns: Sequence[Column] = _COLUMNS) -> str:
+    """One row for each (name, scores); a score that is missing is shown as ``-``.
+
+    Args:
+        rows: Name and scores of each.
+        columns: What is shown. A column that no row has is left out; after F1 comes its 95 % interval, if told.
+    """
+    measured = [scores for _, scores in rows]
+    shown = [column for column in columns if any(scores.get(column[1]) is not None for scores in measured)]
+    header, cells = ["method"], [[name] for name, _ in rows]
+    for label, key, layout in shown:
+        header.append(label)
+        for row, scores in zip(cells, measured, strict=True):
+            row.append("-" if scores.get(key) is None else layout.format(scores[key]))
+        if key == "f1" and any("intervals" in scores for scores in measured):
+            header.append("95 %")
+            for row, scores in zip(cells, measured, strict=True):
+                row.append(" to ".join(map(layout.format, scores.get("intervals", {}).get(key, ()))) or "-")
+    return table(header, cells)
 
 
 def groups_table(summary: Json, group: str) -> str:
@@ -126,10 +145,6 @@ def examples_page(before: Sequence[Json], after: Sequence[Json], *, count: int =
             *_told("After training", trained),
         ]
     return "\n\n".join(parts) + "\n"
-
-
-def _cells(scores: Json) -> list[str]:
-    return [layout.format(scores[key]) if key in scores else "-" for _, key, layout in _COLUMNS]
 
 
 def _f1_of(scores: Json, group: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_agents.evaluation.report import examples_page, groups_table, results_table, table
+from search_agents.evaluation.report import examples_page, groups_table, results_table, scores_table, table
 from search_agents.evaluation.transcript_log import transcript_record
 
 from search_env.types import Action, ActionKind, Document, Hit, Question, StopReason, Transcript, Turn
@@ -47,6 +47,18 @@ def test_the_results_are_the_methods_in_order_and_then_the_floors() -> None:
     ]
     assert [cell.strip() for cell in lines[3].split("|")[2:-1]] == ["0.900", "0.250", "1.00", "0.75", "2.00"]
     assert lines[4].split("|")[4].strip() == "-"
+
+
+def test_scores_tell_their_interval_and_a_column_that_no_row_has_is_left_out() -> None:
+    sure = {**SCORES, "f1": 0.9, "intervals": {"f1": [0.8, 0.95]}, "acc_l": None}
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:4]]
+        for line in scores_table([("a", sure), ("b", SCORES)]).splitlines()
+    ]
+    assert rows[0] == ["method", "F1", "95 %"]
+    assert rows[2:] == [["a", "0.900", "0.800 to 0.950"], ["b", f"{SCORES['f1']:.3f}", "-"]]
+    judged = scores_table([("a", {**sure, "acc_l": 0.75}), ("b", SCORES)])
+    assert "ACC_L" not in scores_table([("a", sure)]) and "ACC_L" in judged and " 0.750 " in judged
 
 
 def test_groups_are_told_beside_the_floors() -> None:
