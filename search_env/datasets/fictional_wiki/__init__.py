@@ -2,7 +2,8 @@
 
 No model can know its answers by heart, so searching is the only way. Train and test
 questions are about two worlds that share no entity; their pages are pooled into one
-corpus, so each is the other's haystack. `write_fictional_wiki` makes as many such worlds
+corpus, so each is the other's haystack. Dev questions, to choose settings by, are other
+questions about the world of the test questions. `write_fictional_wiki` makes as many such worlds
 as it takes for a corpus of up to millions of pages.
 """
 
@@ -36,20 +37,20 @@ __all__ = [
     "write_pages",
 ]
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "dev", "test")
 DEFAULT_PEOPLE = 400
-DEFAULT_QUESTIONS = {"train": 4000, "test": 400}
+DEFAULT_QUESTIONS = {"train": 4000, "dev": 400, "test": 400}
 
 
 def generate(
     split: str, *, seed: int = 0, people: int = DEFAULT_PEOPLE, questions: int | None = None
 ) -> tuple[list[WikiQuestion], list[Document]]:
-    """Make the questions of one split and the corpus of both.
+    """Make the questions of one split and the corpus of all.
 
     Args:
-        split: ``"train"`` or ``"test"``; no entity occurs in questions of both.
+        split: ``"train"``, ``"dev"`` or ``"test"``; what training questions are about occurs in no other ones.
         seed: Any integer; the same arguments give the same text on any machine.
-        people: Number of people in each split's world, at least 20; the corpus has about five times as many pages.
+        people: Number of people in each of the two worlds, at least 20; the corpus has about five times as many pages.
         questions: Number of questions; a small world may hold fewer.
 
     Returns:
@@ -63,7 +64,9 @@ def generate(
     count = DEFAULT_QUESTIONS[split] if questions is None else questions
     train = make_world(2 * seed, people)
     worlds = {"train": train, "test": make_world(2 * seed + 1, people, taken=train.kinds)}
-    documents = [page for name in SPLITS for page in write_pages(worlds[name], seed, prefix=name)]
+    documents = [page for name, world in worlds.items() for page in write_pages(world, seed, prefix=name)]
+    if split == "dev":  # goes on where as many test questions end
+        return list(islice(make_questions(worlds["test"], seed), count, 2 * count)), documents
     return list(islice(make_questions(worlds[split], seed), count)), documents
 
 
@@ -71,7 +74,7 @@ def load(split: str, data: str | Path | None = None) -> Dataset:
     """Load FictionalWiki as a `Dataset`.
 
     Args:
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"dev"`` or ``"test"``.
         data: Nothing, or settings as ``"seed=1,people=1000,questions=500"``.
 
     Raises:

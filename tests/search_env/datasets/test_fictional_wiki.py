@@ -65,6 +65,14 @@ def test_both_splits_share_one_corpus_without_duplicate_titles():
     assert len({document.title for document in train}) == len(train)
 
 
+def test_dev_questions_are_about_the_test_world_and_none_of_the_test_questions():
+    dev, test = fictional_wiki.load("dev"), fictional_wiki.load("test")
+    assert len(dev.questions) == len(test.questions) == 400 and dev.documents == test.documents
+    assert not {question.text for question in dev.questions} & {question.text for question in test.questions}
+    titles = {document.title for document in test.documents if document.id.startswith("test")}
+    assert all(set(question.gold_titles) <= titles for question in dev.questions)
+
+
 def test_every_step_is_written_on_the_page_of_its_subject():
     questions, documents = generate("train")
     pages = {document.title: document.text for document in documents}
@@ -148,5 +156,5 @@ def test_an_unknown_setting_names_what_is_allowed(data):
 
 
 def test_an_unknown_split_names_the_splits():
-    with pytest.raises(ConfigError, match="Known: test, train"):
-        fictional_wiki.load("dev")
+    with pytest.raises(ConfigError, match="Known: dev, test, train"):
+        fictional_wiki.load("validation")
