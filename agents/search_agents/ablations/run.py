@@ -12,11 +12,15 @@
     └── ablation.md                  the same as tables, and whether the finding holds
 
 Started again with the same settings, an ablation goes on where it stopped: finished
-trainings are left as they are, and one that was stopped is resumed.
+trainings are left as they are, and one that was stopped is resumed. What another ablation
+has trained need not be trained again.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +38,7 @@ from search_agents.learning.sample import resume_sampling, sample
 from search_agents.learning.train import resume, train
 from search_agents.learning.trajectories import TrajectoryFolder
 from search_agents.models import find_model
+from search_env.errors import RunError
 
 __all__ = ["run_ablation", "write_results"]
 
@@ -48,6 +53,7 @@ def run_ablation(
     source: str,
     tell: Tell,
     display: str = "auto",
+    reuse: Sequence[Path] = (),
 ) -> str:
     """Train every arm by every seed, those that are not finished yet, and compare them.
 
@@ -58,13 +64,15 @@ def run_ablation(
         source: Name of the ablation's file, for messages.
         tell: Is told of each training when it begins and when it ends.
         display: See `search_agents.learning.progress.DISPLAYS`.
+        reuse: Folders of other ablations. A finished training in them that has the very settings of one that is asked
+            for is copied instead of done again: most ablations have the recipe itself as an arm.
 
     Returns:
         The page.
 
     Raises:
         ConfigError: If a setting is wrong; nothing is trained then.
-        RunError: If the folder holds trainings with other settings.
+        RunError: If the folder holds trainings with other settings, or one of `reuse` is no ablation.
         SearchEnvError: If a training cannot be made; those before it are kept.
         KeyboardInterrupt: If the user stopped it; its text says how to go on.
     """
@@ -72,6 +80,8 @@ def run_ablation(
     folders = {(run.arm, run.seed): out / run.arm / f"seed{run.seed}" for run in runs}
     for run in runs:
         _check(run, folders[run.arm, run.seed])
+    if missing := [str(place) for place in reuse if not (place / "ablation.json").is_file()]:
+        raise RunError(f"{', '.join(missing)}: no ablation has finished a training there. Give others with --reuse.")
     if config.subsets:
         whole = config.model_copy(update={"subsets": {}}).plan(given, out, source=source)[0].config
         write_subsets(config.subsets, whole, out / "data")
@@ -79,6 +89,10 @@ def run_ablation(
         name, folder = f"{run.arm} seed {run.seed} ({number} of {len(runs)})", folders[run.arm, run.seed]
         if RunFolder(folder).finished:
             tell(f"{name}: finished before")
+            continue
+        if not _is_begun(folder) and (same := _same_training(run, reuse)) is not None:
+            _copy(same, folder)
+            tell(f"{name}: copied from {same}")
             continue
         tell(name)
         begun = time.perf_counter()
@@ -126,6 +140,23 @@ def _check(run: PlannedRun, folder: Path) -> None:
     if _is_begun(folder):
         asked = f"the arm {run.arm!r} as it is asked for now"
         RunFolder.open(folder).require_same(run.config.model_dump(mode="json"), asked)
+
+
+def _same_training(run: PlannedRun, places: Sequence[Path]) -> Path | None:
+    """A finished training with the settings of one that is asked for."""
+    wanted = run.config.model_dump(mode="json")
+    for place in places:
+        for file in sorted(place.glob("*/seed*/summary.json")):
+            if RunFolder.open(file.parent).meta()["config"] == wanted:
+                return file.parent
+    return None
+
+
+def _copy(training: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as beside:
+        shutil.copytree(training, Path(beside) / folder.name)
+        os.rename(Path(beside) / folder.name, folder)  # whole or not at all
 
 
 def _do(run: PlannedRun, folder: Path, out: Path, display: str) -> None:

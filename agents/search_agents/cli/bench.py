@@ -53,6 +53,14 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument(
         "--seeds", nargs="+", type=whole_number(0), metavar="SEED", help="ablation: seeds of every arm [its own]"
     )
+    made.add_argument(
+        "--reuse",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="ablation: folders of others, whose trainings with the same settings are copied",
+    )
     made.add_argument("--display", choices=DISPLAYS, default="auto", help="ablation: live bar, or lines [%(default)s]")
     made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the results go, or lie already")
     return made
@@ -70,8 +78,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 def _methods(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
     from search_agents.learning.start import limit_threads
 
-    if arguments.name is not None or arguments.seeds is not None:
-        raise ConfigError("a name and --seeds are for `search-env bench ablation`; methods takes --config and --seed.")
+    if arguments.name is not None or arguments.seeds is not None or arguments.reuse:
+        raise ConfigError(
+            "a name, --seeds and --reuse are for `search-env bench ablation`; methods takes --config and --seed."
+        )
     files = [find_recipe(name, "bench") for name in arguments.config or ["methods"]]
     config = load_config(ComparisonConfig, files, given)
     limit_threads(config.run.threads)
@@ -100,4 +110,12 @@ def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
     limit_threads(first.run.threads)
     from search_agents.ablations import run_ablation
 
-    return run_ablation(config, given, arguments.out, source=str(file), tell=write, display=arguments.display)
+    return run_ablation(
+        config,
+        given,
+        arguments.out,
+        source=str(file),
+        tell=write,
+        display=arguments.display,
+        reuse=arguments.reuse,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,15 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def run(out: Path, *settings: str, tell: Callable[[str], None] = lambda line: None) -> str:
+def run(
+    out: Path,
+    *settings: str,
+    tell: Callable[[str], None] = lambda line: None,
+    config: AblationConfig = CONFIG,
+    reuse: Sequence[Path] = (),
+) -> str:
     given = [parse_setting(each) for each in settings]
-    return ablation.run_ablation(CONFIG, given, out, source="mine.yaml", tell=tell)
+    return ablation.run_ablation(config, given, out, source="mine.yaml", tell=tell, reuse=reuse)
 
 
 def test_after_a_stop_the_same_command_does_what_is_left(trained: list[str], tmp_path: Path) -> None:
@@ -86,6 +92,28 @@ def test_a_training_with_other_settings_is_not_taken_for_this_one(trained: list[
             run(tmp_path, "learner.group_size=8")
         (tmp_path / place).rename(tmp_path / f"{place}-before")
     assert trained == ["train left seed0", "train right seed0"]
+
+
+def test_a_training_that_another_ablation_has_finished_is_copied_if_it_has_the_very_settings(
+    trained: list[str], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with pytest.raises(RunError, match="no ablation has finished a training there"):
+        run(second, reuse=[first])
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    run(first)
+    done = len(trained)
+    arms = [{"name": "same"}, {"name": "other", "overrides": {"learner.lr": 2e-3}}]
+    claims = [{"metric": "f1", "higher": "same", "lower": "other"}]
+    paper = {"source": "a paper", "finding": "No."}
+    config = AblationConfig.model_validate({**TWO_ARMS, "paper": paper, "arms": arms, "claims": claims})
+    told: list[str] = []
+    assert "4 of 4 trainings" in run(second, config=config, reuse=[first], tell=told.append)
+    assert trained[done:] == ["train other seed0", "train other seed1"]
+    assert told[0] == f"same seed 0 (1 of 4): copied from {first / 'right' / 'seed0'}"
+    written = (second / "same" / "seed1" / "evaluations" / "after.jsonl").read_text()
+    assert written == (first / "right" / "seed1" / "evaluations" / "after.jsonl").read_text()
 
 
 def test_a_wrong_arm_is_told_before_anything_is_trained(trained: list[str], tmp_path: Path) -> None:
