@@ -205,8 +205,8 @@ def _wrk_page(found: Mapping[str, Any]) -> str:
             *_table([*head, "answered (200)", "refused (503)", "other failures"], rows),
             f"\nMeasured by `{found['tool']}`, which posts to `/v1/search`; its latencies are those of all responses,",
             "refusals too. Other failures are any other status, broken connections, and answers later than 30 s. Who",
-            "is refused asks again at once, without the pause of `Retry-After`: the worst a client can do. The server's",
-            f"resident memory was {memory['before']} MiB before and {memory['after']} MiB after.",
+            "is refused asks again at once, without the pause of `Retry-After`: the worst a client can do. The",
+            f"server's resident memory was {memory['before']} MiB before and {memory['after']} MiB after.",
         ]
     )
 
