@@ -90,7 +90,7 @@ class HeldOut:
             log: See `evaluate`.
 
         Raises:
-            ConfigError: If there is no such method, or a budget cannot hold a prompt.
+            ConfigError: If there is no such method, or a budget cannot hold any prompt.
             ModelError: If the prompt style needs a chat template that the model lacks.
         """
         return evaluate(make_method(method, self.setting(engine, temperature=temperature)), self.questions, log)

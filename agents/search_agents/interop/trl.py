@@ -76,7 +76,7 @@ class SearchRollout:
             trainer: The trainer; one that generates with its transformers model.
 
         Raises:
-            ConfigError: If there is no such question, or a prompt does not fit.
+            ConfigError: If there is no such question, or the budget cannot hold any prompt.
         """
         model = trainer.accelerator.unwrap_model(trainer.model)
         tasks = [

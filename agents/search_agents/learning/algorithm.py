@@ -42,6 +42,7 @@ from ray.rllib.utils.metrics import (
 
 from search_agents.learning.aggregation import Aggregation
 from search_agents.learning.algorithm_config import ReinforcePPConfig
+from search_agents.learning.deaths import sample_on_runners
 from search_agents.learning.env_runner import LocalEnvRunnerGroup, TextEnvRunner
 from search_agents.learning.episode_metrics import episode_metrics, groups_with_signal, reward_part_means
 from search_agents.learning.preparation import prepare_rows
@@ -116,6 +117,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
 
         Raises:
             RetrieverUnavailable: If too many episodes are invalid.
+            ProcessDied: If remote runners die again and again.
         """
         with self.metrics.log_time((TIMERS, "sync"), reduce="mean", window=1):
             weights = self._weights()
@@ -159,7 +161,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         return episodes
 
     def _sample(self, tasks: list[Task], weights: Any) -> list[Episode]:
-        """Play one episode for each task, each group on one runner."""
+        """Play one episode for each task, each group on one runner; a remote runner that dies is replaced."""
         stage, most = self._schedule.stage, self._schedule.max_steps
         progress = None if most is None else (self._steps_done, most)
         asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": weights}
@@ -169,7 +171,8 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         groups = len(tasks) // self.config.group_size
         bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
-        parts = self.env_runner_group.foreach_env_runner("sample", kwargs=requests, local_env_runner=False)
+        parts, replaced = sample_on_runners(self.env_runner_group, requests)
+        self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), replaced, reduce="sum")
         return [episode for part in parts for episode in part]
 
     def _valid_episodes(self) -> list[Episode]:

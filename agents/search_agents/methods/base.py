@@ -70,7 +70,7 @@ class Method(Protocol):
             invalid episode has the stop reason ``retriever_unavailable``.
 
         Raises:
-            ConfigError: If a budget of the setting cannot hold a prompt.
+            ConfigError: If a budget of the setting cannot hold any prompt; a question too long is only truncated.
             ModelError: If the setting asks for a chat template that the model lacks.
             EngineUnavailable: If the server of the model failed for good.
         """

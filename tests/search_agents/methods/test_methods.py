@@ -258,6 +258,23 @@ def test_documents_that_leave_no_room_cost_the_answer_and_not_the_run(prompt: st
     assert score(transcripts).truncated == 1.0 and score(transcripts).search_rate == 1.0
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["naive-generation", "standard-rag", "r1-searcher", "r1-searcher-forced-query", "self-ask", "ircot", "react"],
+)
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_question_that_leaves_no_room_costs_its_answer_and_not_the_run(name: str, chat: bool) -> None:
+    """Risk 21: one huge question among others."""
+    bench = Bench("</think><answer> Lima </answer>", chat=chat)
+    huge = dataclasses.replace(QUESTIONS[1], text="Peru? " * 10_000)
+    bench.env.dataset = dataclasses.replace(bench.env.dataset, questions=(QUESTIONS[0], huge, QUESTIONS[2]))
+    found = {transcript.question.id: transcript for transcript in bench.run(name, bench.env.dataset.questions)}
+    assert found["peru"].stop_reason is StopReason.MAX_TOKENS and found["peru"].answer is None
+    assert found.keys() == {"norway", "peru", "chile"}
+    if name == "r1-searcher":
+        assert found["norway"].answer == found["chile"].answer == "Lima"
+
+
 # --- the trained policy ---
 
 
