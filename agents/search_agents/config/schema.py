@@ -191,6 +191,9 @@ class RolloutSection(Section):
     """Processes that sample; 0 samples in the learner's process with the learner's own weights."""
     num_gpus_per_env_runner: NonNegativeFloat = 0.0
     """GPUs of each of these processes; a share lets several of them have one GPU together."""
+    max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    """1 samples the next batch while the learner trains, with the weights from before that step; needs
+    num_env_runners."""
 
     @model_validator(mode="after")
     def _segment_fits_episode(self) -> RolloutSection:
@@ -198,6 +201,15 @@ class RolloutSection(Section):
             raise ValueError(
                 f"max_segment_tokens ({self.max_segment_tokens}) must be less than "
                 f"max_episode_tokens ({self.max_episode_tokens})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_samples_meanwhile(self) -> RolloutSection:
+        if self.max_staleness and not self.num_env_runners:
+            raise ValueError(
+                "max_staleness 1 needs processes that sample while the learner trains: write --rollout.num-env-runners "
+                "1, or more, or --rollout.max-staleness 0"
             )
         return self
 

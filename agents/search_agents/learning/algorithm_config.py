@@ -94,6 +94,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.max_episode_tokens = 2048
         self.chat = False
         self.stages: list[dict[str, Any]] | None = None
+        self.max_staleness = 0
         self.max_invalid_rate = 0.5
         self.torch_threads: int | None = None
 
@@ -131,6 +132,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         max_episode_tokens: int = NotProvided,
         chat: bool = NotProvided,
         stages: Sequence[Mapping[str, Any]] | None = NotProvided,
+        max_staleness: int = NotProvided,
         max_invalid_rate: float = NotProvided,
         torch_threads: int | None = NotProvided,
         **kwargs: Any,
@@ -175,6 +177,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             max_episode_tokens: The most tokens of an episode: prompt, segments and observations.
             chat: Whether prompts go through the model's chat template.
             stages: See `search_agents.learning.schedule.Stage.from_dict`; None keeps the environment's reward.
+            max_staleness: 1 has the remote runners sample the next batch while the learner trains, with the weights
+                from before that step; 0 samples every batch with the weights that are trained on it. See
+                `search_agents.learning.pipelining`.
             max_invalid_rate: Share of invalid episodes in a step above which training stops with an error.
             torch_threads: Threads of torch in every process; None leaves them as they are.
             **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (episodes of one optimizer
@@ -219,6 +224,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "max_episode_tokens": max_episode_tokens,
             "chat": chat,
             "stages": stages,
+            "max_staleness": max_staleness,
             "max_invalid_rate": max_invalid_rate,
             "torch_threads": torch_threads,
         }
@@ -251,6 +257,17 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             raise ConfigError(f"dynamic_sampling is {self.dynamic_sampling!r}; give a whole number of at least 0.")
         if self.dynamic_sampling and self.group_size < 2:
             raise ConfigError("dynamic_sampling needs group_size >= 2: a group of one never has a signal.")
+        if self.max_staleness not in (0, 1):
+            raise ConfigError(
+                f"max_staleness is {self.max_staleness!r}; give 0 (sample, then learn) or 1 (sample the next batch "
+                "meanwhile)."
+            )
+        # RLlib also validates a copy for its evaluation, which has no runners here.
+        if self.max_staleness and self.num_env_runners < 1 and not self.in_evaluation:
+            raise ConfigError(
+                "max_staleness is 1, but num_env_runners is 0: without processes that sample, nothing is sampled "
+                "while the learner trains. Add .env_runners(num_env_runners=1), or set max_staleness=0."
+            )
         if self.kl_coef > 0 and self.kl_in == "loss" and self.kl_estimator == KLEstimator.K1:
             raise ConfigError("kl_in 'loss' needs kl_estimator 'k2' or 'k3': the gradient of k1 is 0 on average.")
         if self.sharded and (self.num_learners < 2 or self.lora):

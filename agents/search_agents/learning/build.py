@@ -88,6 +88,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             temperature=rollout.temperature,
             max_segment_tokens=rollout.max_segment_tokens,
             max_episode_tokens=rollout.max_episode_tokens,
+            max_staleness=rollout.max_staleness,
             chat=config.chat,
             stages=[stage.model_dump(mode="json") for stage in config.stages],
             torch_threads=config.run.threads,
