@@ -69,8 +69,8 @@ def summary(taken: dict[str, list[list[dict[str, float]]]]) -> dict[str, Any]:
     """How many times as fast an iteration is that samples ahead, and where both spend their time.
 
     Args:
-        taken: By way, block by block and iteration by iteration: its seconds, those of its waiting for episodes and of its
-            learning, and the staleness of its batch. Blocks at the same place ran one after the other.
+        taken: By way, block and iteration: its seconds, those of its waiting for episodes and of its learning, and the
+            staleness of its batch. Blocks at the same place ran one after the other.
     """
     blocks = {
         name: [{key: statistics.median(each[key] for each in block) for key in _TIMES} for block in found]
