@@ -43,7 +43,8 @@ def test_a_runner_has_all_gpus_that_its_engine_is_spread_over(monkeypatch: pytes
     assert (made.tensor_parallel_size, made.num_gpus_per_env_runner, made.num_env_runners) == (4, 4, 2)
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(env_runner, "VLLMEngine", lambda path, **settings: asked.append(settings))
-    env_runner.TextEnvRunner._make_engine(SimpleNamespace(config=made))
+    runner: Any = SimpleNamespace(config=made)
+    env_runner.TextEnvRunner._make_engine(runner)
     monkeypatch.setattr(vllm, "VLLMEngine", lambda path, **settings: asked.append(settings))
     make_engine(EvalConfig.model_validate({"model": SPREAD}).model)  # whose process takes the GPUs that it sees
     assert [(each["tensor_parallel_size"], each["kv_cache_gb"]) for each in asked] == [(4, 30.0), (4, 30.0)]

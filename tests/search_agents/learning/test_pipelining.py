@@ -40,6 +40,14 @@ def weights(algo: ReinforcePP, folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def with_signal(episodes: list[Any]) -> list[Any]:
+    """The episodes of groups that did not all earn the same."""
+    rewards: dict[int, set[float]] = {}
+    for episode in episodes:
+        rewards.setdefault(episode.group, set()).add(episode.reward)
+    return [episode for episode in episodes if len(rewards[episode.group]) > 1]
+
+
 def by_hand(algo: ReinforcePP, steps: int) -> list[list[Any]]:
     """The episodes of one-step-off-policy training in one process: sample the next batch, then learn from this one."""
     config, runner, learners = algo.config, algo.env_runner, algo.learner_group
@@ -48,12 +56,9 @@ def by_hand(algo: ReinforcePP, steps: int) -> list[list[Any]]:
         stage = STAGES[0] if step < 2 else STAGES[1]
         episodes: list[Any] = []
         for attempt in range(2):
-            groups: dict[int, set[float]] = {}
-            for episode in episodes:
-                groups.setdefault(episode.group, set()).add(episode.reward)
-            missing = config.prompts_per_batch - sum(len(rewards) > 1 for rewards in groups.values())
+            missing = 4 - len({episode.group for episode in with_signal(episodes)})
             if missing:
-                named = {"prompts_per_batch": missing, "group_size": config.group_size, "seed": 0, "attempt": attempt}
+                named = {"prompts_per_batch": missing, "group_size": 3, "seed": 0, "attempt": attempt}
                 tasks = tasks_of_step(step, num_questions=5, **named)
                 episodes += runner.sample(tasks=tasks, reward=stage["reward"], progress=(step, 6))
         return episodes
@@ -61,11 +66,7 @@ def by_hand(algo: ReinforcePP, steps: int) -> list[list[Any]]:
     batches = [sample(0)]
     for step in range(steps):
         batches.append(sample(step + 1))
-        batch, rewards = batches[step], {}
-        for episode in batch:
-            rewards.setdefault(episode.group, set()).add(episode.reward)
-        told = [episode for episode in batch if len(rewards[episode.group]) > 1]
-        rows = prepare_rows(told, config, learners, lambda *_: None)
+        rows = prepare_rows(with_signal(batches[step]), config, learners, lambda *_: None)
         if rows:
             order = np.random.default_rng([0, step, 1]).permutation(len(rows))
             learners.update_on(
