@@ -1,6 +1,7 @@
 """What was done to break it, and what came of that: faults, load and fuzzed inputs.
 
-    python benchmarks/reliability.py                                 soak and overload, some minutes
+    python benchmarks/reliability.py                                 soak and overload (and wrk if it is installed)
+    python benchmarks/reliability.py --only wrk --seconds 15 --write
     python benchmarks/reliability.py --only soak --episodes 100000 --seed 1
     python benchmarks/reliability.py --only fuzz --fuzz-python .venv-fuzz/bin/python --seconds 600
     python benchmarks/reliability.py --only tests --write            tests/reliability and tests/security
@@ -28,10 +29,11 @@ from benchmarks.environment import about
 from benchmarks.faults.fuzzing import fuzz
 from benchmarks.faults.overload import overload
 from benchmarks.faults.soak import soak
+from benchmarks.faults.wrk import installed, wrk
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("soak", "overload", "fuzz", "tests")
+PARTS = ("soak", "overload", "wrk", "fuzz", "tests")
 MEMORY_MIB = 16.0
 """By so much the resident memory may differ after the first tenth of a soak: the allocator keeps what it was given."""
 
@@ -74,7 +76,7 @@ def problems(part: str, found: Mapping[str, Any]) -> list[str]:
         first, *_, last = found["memory_mib"].values()
         grown = [f"memory grew from {first} to {last} MiB"] if last - first > MEMORY_MIB else []
         return grown + ([f"{found['lost']} episodes were lost"] if found["lost"] else [])
-    if part == "overload":
+    if part in ("overload", "wrk"):
         rows = {row["name"]: row for row in found["phases"]}
         missing = [] if rows["overload"]["refused_503"] else ["nothing was refused: the load was too small"]
         failed = [f"{name}: {row['errors']}" for name, row in rows.items() if row["other_failures"]]
@@ -103,6 +105,11 @@ def _overload(arguments: argparse.Namespace) -> dict[str, Any]:
         return overload(Path(folder), seconds=arguments.seconds)
 
 
+def _wrk(arguments: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return wrk(Path(folder), seconds=arguments.seconds)
+
+
 def _fuzz(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = fuzz(arguments.fuzz_python, ROOT / "outputs" / "fuzz", seconds=arguments.seconds)
     return {"seconds_each": arguments.seconds, "rows": rows}
@@ -124,7 +131,7 @@ def _tests(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-_RUN = {"soak": _soak, "overload": _overload, "fuzz": _fuzz, "tests": _tests}
+_RUN = {"soak": _soak, "overload": _overload, "wrk": _wrk, "fuzz": _fuzz, "tests": _tests}
 
 
 _SOAK_NOTE = """
@@ -180,6 +187,30 @@ def _overload_page(found: Mapping[str, Any]) -> str:
     )
 
 
+def _wrk_page(found: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            row["name"],
+            f"{row['connections']} × {row['batch']}",
+            *(f"{row[key]:,.0f}" for key in ("queries_per_second", "p50_ms", "p90_ms", "p99_ms", "most_ms")),
+            *(f"{row[key]:,}" for key in ("answered", "refused_503", "other_failures")),
+        ]
+        for row in found["phases"]
+    ]
+    head = ["load", "connections × queries", "queries/s", "p50 (ms)", "p90 (ms)", "p99 (ms)", "most (ms)"]
+    memory = found["memory_mib"]
+    return "\n".join(
+        [
+            "## Load by wrk: the same from many connections\n",
+            *_table([*head, "answered (200)", "refused (503)", "other failures"], rows),
+            f"\nMeasured by `{found['tool']}`, which posts to `/v1/search`; its latencies are those of all responses,",
+            "refusals too. Other failures are any other status, broken connections, and answers later than 30 s. Who is",
+            "refused asks again at once, without the pause that `Retry-After` asks for: the worst a client can do. The",
+            f"server's resident memory was {memory['before']} MiB before and {memory['after']} MiB after.",
+        ]
+    )
+
+
 def _fuzz_page(found: Mapping[str, Any]) -> str:
     rows = [
         [row["target"], f"{row['inputs']:,}", f"{row['coverage']:,}", ", ".join(row["broke"]) or "0"]
@@ -207,7 +238,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
 
 
-_PAGE = {"soak": _soak_page, "overload": _overload_page, "fuzz": _fuzz_page, "tests": _tests_page}
+_PAGE = {"soak": _soak_page, "overload": _overload_page, "wrk": _wrk_page, "fuzz": _fuzz_page, "tests": _tests_page}
 
 
 def _how(found: Mapping[str, Any]) -> str:
@@ -216,7 +247,8 @@ def _how(found: Mapping[str, Any]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=["soak", "overload"], help="parts to run")
+    usual = ["soak", "overload", *(["wrk"] if installed() else [])]
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=usual, help="parts to run [%(default)s]")
     parser.add_argument("--episodes", type=int, default=10_000, help="of the soak [%(default)s]")
     parser.add_argument("--minutes", type=float, default=60.0, help="the most of the soak [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="of the soak's faults [%(default)s]")

@@ -14,6 +14,7 @@ The tree (each class also inherits the built-in it stands for)::
     │   ├── PageUnavailable                a page cannot be read; its search goes on without (retrieval.online)
     │   │   └── BlockedURL                 its address is not allowed, or it is too large or too slow
     │   └── RetrieverUnavailable           the retriever failed for good; never a reward, never an observation
+    ├── ProcessDied (RuntimeError)         a process of a training was killed again and again; what was saved is kept
     └── RunError (RuntimeError)            a run folder cannot be used or resumed
 
 A message says what was given, what is allowed and what to type next. The command
@@ -32,6 +33,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "PluginError",
+    "ProcessDied",
     "RetrieverError",
     "RetrieverIndexError",
     "RetrieverUnavailable",
@@ -92,6 +94,10 @@ class RetrieverUnavailable(RetrieverError):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class ProcessDied(SearchEnvError, RuntimeError):
+    """A process of a training was killed again and again; what was saved before is kept."""
 
 
 class RunError(SearchEnvError, RuntimeError):

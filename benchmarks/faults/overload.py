@@ -27,7 +27,7 @@ from search_env.errors import RetrieverUnavailable
 from search_env.retrieval.http import HTTPRetriever, HTTPSettings
 from search_env.types import Hit
 
-__all__ = ["PHASES", "Phase", "Refused", "overload", "served_apart"]
+__all__ = ["PHASES", "Phase", "Refused", "overload", "resident_mib", "served_apart"]
 
 
 class Phase(NamedTuple):
@@ -119,7 +119,7 @@ def overload(folder: Path, *, seconds: float = 5.0, phases: Sequence[Phase] = PH
     questions = [question.text for question in dataset.questions]
     rows = []
     with served_apart(corpus) as (address, process):
-        before = _resident(process)
+        before = resident_mib(process)
         for phase in phases:
             client = HTTPRetriever(HTTPSettings(url=address, batch_size=phase.batch))
             # Equal queries of a request are sent once: few are, so that it is as large as it says.
@@ -130,7 +130,7 @@ def overload(folder: Path, *, seconds: float = 5.0, phases: Sequence[Phase] = PH
             rows.append(_row(phase, found, asking.failures))
             client.close()
             assert httpx.get(f"{address}/healthz", timeout=30).json() == {"status": "ok"}
-        after = _resident(process)
+        after = resident_mib(process)
     return {"phases": rows, "memory_mib": {"before": before, "after": after}}
 
 
@@ -160,6 +160,7 @@ def _await(address: str) -> None:
     raise RetrieverUnavailable(f"the server at {address} does not answer")
 
 
-def _resident(process: int) -> float:
+def resident_mib(process: int) -> float:
+    """Memory of a process."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)

@@ -15,10 +15,11 @@ from search_agents.rollout.episode import SegmentKind, TokenSegment
 
 from benchmarks import reliability
 from benchmarks.faults import soak as soaking
+from benchmarks.faults import wrk
 from benchmarks.faults.fuzzing import read_log, targets
 from benchmarks.faults.overload import PHASES, overload
 from benchmarks.faults.soak import Account, FaultyRetriever, soak
-from search_env.errors import RetrieverUnavailable
+from search_env.errors import MissingDependencyError, RetrieverUnavailable
 from search_env.retrieval import InMemoryRetriever
 from search_env.types import Document, StopReason
 
@@ -102,6 +103,27 @@ def test_a_server_refuses_what_is_too_much_and_answers_again_afterwards(tmp_path
     assert [row["other_failures"] for row in found["phases"]] == [0, 0, 0]
     assert light["refused_503"] == again["refused_503"] == 0
     assert reliability.problems("overload", found) == []
+
+
+@pytest.mark.skipif(not wrk.installed(), reason="needs wrk: apt-get install wrk")
+def test_wrk_finds_that_a_server_refuses_what_is_too_much_and_answers_again_afterwards(tmp_path: Path) -> None:
+    found = wrk.wrk(tmp_path, seconds=1, phases=[wrk.PHASES[0], wrk.PHASES[2], wrk.PHASES[3]])
+    light, heavy, again = found["phases"]
+    assert light["answered"] > 0 and heavy["answered"] > 0 and again["answered"] > 0
+    assert light["p50_ms"] <= light["p90_ms"] <= light["p99_ms"] <= light["most_ms"]
+    assert found["tool"].startswith("wrk ") and found["memory_mib"]["before"] > 1
+    assert reliability.problems("wrk", found) == []
+    page = reliability.markdown({"wrk": {**found, "command": "c", "date": "d", "machine": "m"}})
+    assert f"Measured by `{found['tool']}`" in page and f"{heavy['refused_503']:,}" in page
+
+
+def test_without_wrk_the_load_by_it_is_left_out_or_missed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert reliability._parser().parse_args([]).only == ["soak", "overload"]
+    with pytest.raises(MissingDependencyError, match="apt-get install wrk"):
+        wrk.wrk(tmp_path)
 
 
 GOOD = {

@@ -11,14 +11,17 @@ pytest.importorskip("torch")
 
 from search_agents.engines.base import SamplingParams
 from search_agents.engines.scripted import ScriptedEngine
-from search_agents.rollout import Task, collect
+from search_agents.rollout import Task, collect, collect_async
 
 from search_env import SearchQAEnv, SearchQAVectorEnv
 from search_env.datasets import Dataset
+from search_env.errors import ConfigError
 from search_env.retrieval.base import InMemoryRetriever
 from search_env.types import Document, Question, StopReason
 
 SEARCH = "<begin_of_query> Norway <end_of_query>"
+PROMPT = len("Question: \n<think>")
+"""Tokens of the prompt of an empty question; the scripted engine's tokens are bytes."""
 ANSWER = "</think> <answer> Oslo </answer>"
 
 
@@ -78,6 +81,44 @@ def test_tokens_that_do_not_fit_end_an_episode_with_a_reason(text, budget):
     (episode,) = collect(engine, env, [Task(0, 0, 0)], sampling=sampling, max_tokens=budget, chat=False)
     assert episode.stop_reason is StopReason.MAX_TOKENS and episode.valid
     assert len(episode.token_ids) <= budget
+
+
+@pytest.mark.parametrize("play", [collect, collect_async])
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_a_question_beyond_the_budget_of_tokens_is_a_truncated_episode_and_the_others_are_as_without_it(play, slots):
+    """Risk 21: a question of a megabyte among others, and one that leaves no room for a single token."""
+    documents = (Document(id="1", title="Norway", text="Its capital is Oslo."),)
+    ask = {"fits": "Norway?", "huge": "Peru? " * 175_000, "too": "Norway too?", "just": "x" * (200 - PROMPT)}
+    questions = tuple(Question(id=each, text=text, answers=("Oslo",)) for each, text in ask.items())
+    dataset = Dataset(name="tiny", split="dev", questions=questions, documents=documents)
+    env = SearchQAVectorEnv(slots, dataset=dataset, retriever=InMemoryRetriever(documents), prompt="bare")
+
+    def episodes(*asked):
+        tasks = [Task(question, group, seed=group) for group, question in asked]
+        engine = ScriptedEngine({"Norway": [SEARCH, ANSWER]})
+        return play(engine, env, tasks, sampling=SamplingParams(max_tokens=100), max_tokens=200, chat=False)
+
+    fits, huge, too, just = episodes((0, "fits"), (1, "huge"), (2, "too"), (3, "just"))
+    for episode in (huge, just):
+        assert episode.stop_reason is StopReason.MAX_TOKENS and episode.valid
+        assert len(episode.token_ids) == 200 and not episode.action_mask.any()
+        assert (episode.metrics["f1"], episode.metrics["searches"], episode.transcript.turns) == (0.0, 0.0, ())
+        assert episode.reward_parts.keys() == fits.reward_parts.keys() and episode.reward <= 0
+    assert [fits, too] == episodes((0, "fits"), (2, "too"))
+    assert fits.stop_reason is too.stop_reason is StopReason.ANSWERED
+
+
+@pytest.mark.parametrize("play", [collect, collect_async])
+def test_a_budget_that_not_even_an_empty_question_fits_into_is_a_mistake_in_the_config(play):
+    """Risk 21: the setting is wrong, and not the question."""
+    env, engine = SearchQAVectorEnv(2, **make()), ScriptedEngine({"": [ANSWER]})
+    settings = {"sampling": SamplingParams(max_tokens=5), "chat": False}
+    with pytest.raises(ConfigError, match=f"leave room within the budget of {PROMPT} tokens"):
+        play(engine, env, [Task(0, 0, 0)], max_tokens=PROMPT, **settings)
+    (episode,) = play(engine, env, [Task(0, 0, 0)], max_tokens=PROMPT + 1, **settings)
+    assert episode.stop_reason is StopReason.MAX_TOKENS
+    with pytest.raises(ConfigError, match="exceeds the model's context"):
+        play(engine, env, [Task(0, 0, 0)], max_tokens=engine.max_context + 1, **settings)
 
 
 def memory_after(episodes):

@@ -45,6 +45,7 @@ from ray.rllib.utils.metrics import (
 
 from search_agents.learning.aggregation import Aggregation
 from search_agents.learning.algorithm_config import ReinforcePPConfig
+from search_agents.learning.deaths import sample_on_runners
 from search_agents.learning.env_runner import LocalEnvRunnerGroup, TextEnvRunner
 from search_agents.learning.episode_metrics import episode_metrics, groups_with_signal, reward_part_means
 from search_agents.learning.pipelining import BatchRequest, in_background
@@ -76,6 +77,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         self._episodes: list[Episode] = []
         self._asked: BatchRequest | None = None
         self._in_flight: Future[list[Episode]] | None = None
+        self._replaced_runners = 0
         super().setup(config)
         self._setup_runners()
 
@@ -127,12 +129,17 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
 
         Raises:
             RetrieverUnavailable: If too many episodes are invalid.
+            ProcessDied: If remote runners die again and again.
         """
         with self.metrics.log_time((TIMERS, "sync"), reduce="mean", window=1):
             weights = self._weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             request = self._asked or self._request(weights, ahead=0)
             self._episodes = self._collect(request)
+        # Counted where the batch was sampled, perhaps in another thread; the logger is not made for two.
+        if self.env_runner is None:
+            self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), self._replaced_runners, reduce="sum")
+            self._replaced_runners = 0
         valid = self._valid_episodes()
         self._count_env_steps(sum(len(episode.transcript.turns) for episode in self._episodes))
         # Before the update, since it says what the batch that is sampled meanwhile is asked.
@@ -200,7 +207,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         return episodes
 
     def _sample(self, tasks: list[Task], request: BatchRequest) -> list[Episode]:
-        """Play one episode for each task, each group on one runner."""
+        """Play one episode for each task, each group on one runner; a remote runner that dies is replaced."""
         stage, most = request.stage, self._schedule.max_steps
         progress = None if most is None else (request.step, most)
         asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": request.weights}
@@ -210,7 +217,8 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         groups = len(tasks) // self.config.group_size
         bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
-        parts = self.env_runner_group.foreach_env_runner("sample", kwargs=requests, local_env_runner=False)
+        parts, replaced = sample_on_runners(self.env_runner_group, requests)
+        self._replaced_runners += replaced
         return [episode for part in parts for episode in part]
 
     def _valid_episodes(self) -> list[Episode]:

@@ -60,7 +60,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.batch_mode = "complete_episodes"
         self.sample_timeout_s = None  # RLlib's minute would throw slow episodes away in silence
         self.create_local_env_runner = False  # beside remote runners it would only hold one more model
-        self.restart_failed_env_runners = False  # also hides errors that the user could mend
+        self.restart_failed_env_runners = False  # hides errors that the user could mend; `sample_on_runners` does not
         self._dont_auto_sync_env_runner_states = True
         self.torch_ddp_kwargs = {"broadcast_buffers": False}
         self.log_sys_usage = False

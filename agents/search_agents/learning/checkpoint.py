@@ -109,7 +109,7 @@ def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:
     """
     folder = Path(folder).resolve()
     state = _read_state(folder)
-    algo.learner_group.foreach_learner(
+    algo.learner_group.on_every_learner(
         lambda learner: learner.load_from_folder(str(folder), env_steps=state["env_steps"])
     )
     algo.set_progress(state)

@@ -21,6 +21,7 @@ from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from search_agents.learning.aggregation import Aggregation, episode_weights
+from search_agents.learning.deaths import is_death
 from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS, REFERENCE_LOGPROBS, WEIGHT
 from search_agents.learning.rl_module import ACTION_MASK, INPUT_IDS
 from search_agents.learning.sharding import is_first
@@ -127,6 +128,17 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
             return self._get_results(self.foreach_learner(report))[0]
         first = None if self.is_local else self._worker_manager.healthy_actor_ids()[:1]
         return self._get_results(self.foreach_learner(function, remote_actor_ids=first))[0]
+
+    def on_every_learner(self, function: Callable[[Any], Any]) -> list[Any]:
+        """Call a function with each learner; RLlib's `foreach_learner` would keep their errors to itself."""
+        return self._get_results(self.foreach_learner(function))  # type: ignore[no-any-return]
+
+    def _get_results(self, results: Any) -> Any:
+        """What the learners gave. A death is raised before other errors: they come of it."""
+        for result in results:
+            if not result.ok and is_death(result.get()):
+                raise result.get()
+        return super()._get_results(results)
 
     def get_state(
         self,

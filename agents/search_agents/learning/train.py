@@ -2,17 +2,16 @@
 
 Every part of a run is done once and kept: a resumed run skips the evaluations that are
 written, goes on from the newest complete checkpoint, and does the steps after it again.
-What it then writes is what it would have written without the stop.
+What it then writes is what it would have written without the stop. Where a process of a
+learner is killed, the run does that by itself.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,20 @@ from search_agents.evaluation.evaluate import HeldOut
 from search_agents.learning.algorithm import ReinforcePP
 from search_agents.learning.build import build_algorithm, build_supervised, evaluation_engine, open_trajectories
 from search_agents.learning.checkpoint import bytes_needed, load_checkpoint, save_checkpoint
+from search_agents.learning.deaths import DEATHS, is_death
 from search_agents.learning.interrupt import deferred_interrupt
 from search_agents.learning.progress import Progress, make_progress
 from search_agents.learning.provenance import command_line, describe_origin, timestamp
 from search_agents.learning.run_folder import RunConfig, RunFolder
 from search_agents.learning.start import quiet_libraries
+from search_agents.learning.step_record import episode_records, metrics_row
 from search_agents.learning.summary import evaluation_name, write_summary
 from search_agents.learning.tensorboard import ScalarLog
 from search_agents.models import write_protocol
-from search_agents.rollout import Episode
-from search_env.errors import SearchEnvError
+from search_env.errors import ProcessDied, SearchEnvError
 from search_env.render import visible
 
-__all__ = ["metrics_row", "resume", "train"]
+__all__ = ["resume", "train"]
 
 _AGENT = "r1-searcher"
 _BEFORE = {
@@ -46,6 +46,8 @@ _BEFORE = {
     "random": "random",
 }
 _AFTER = {"closed_book_after": "naive-generation", "rag_after": "standard-rag"}
+_RESTARTS = 3
+"""So many times in a row a run begins again without a new checkpoint; then the user is asked."""
 _STOPPING = "stopping after this step, to save it (Ctrl-C again: stop at once and lose the step)"
 
 
@@ -98,7 +100,7 @@ def _drive(config: RunConfig, folder: RunFolder, display: str) -> Path:
     quiet_libraries()
     progress = make_progress(display, _max_steps(config))
     try:
-        report = _Run(config, folder, progress).go()
+        report = _go(config, folder, progress)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
     except OSError as error:
@@ -108,6 +110,27 @@ def _drive(config: RunConfig, folder: RunFolder, display: str) -> Path:
         progress.close()
     sys.stdout.write(f"\n{visible(report)}\n\n")
     return folder.path
+
+
+def _go(config: RunConfig, folder: RunFolder, progress: Progress) -> str:
+    """Do the run; where a process of it is killed, begin again at the newest checkpoint."""
+    restarts, newest = 0, folder.checkpoints()[-1:]
+    while True:
+        try:
+            return _Run(config, folder, progress).go()
+        except DEATHS as error:
+            if not is_death(error):
+                raise
+            before, newest = newest, folder.checkpoints()[-1:]
+            restarts = restarts + 1 if newest == before else 1
+            if restarts > _RESTARTS:
+                raise ProcessDied(
+                    f"a process of the training died {restarts} times with no new checkpoint in between. Most often "
+                    "memory has run out (the kernel's log says so): make room, and go on with: "
+                    f"search-env resume {folder.path}. The last one: {error}"
+                ) from error
+        since = f"the checkpoint {newest[0].name}" if newest else "the start, for there is no checkpoint yet"
+        progress.phase(f"a process of the training died; going on from {since} (restart {restarts} of {_RESTARTS})")
 
 
 def _max_steps(config: RunConfig) -> int:
@@ -136,6 +159,13 @@ class _Run:
     def go(self) -> str:
         """Do all that is left to do; returns the final tables."""
         self._open()
+        try:
+            return self._work()
+        except DEATHS:
+            self._algorithm.stop()  # the processes that are left, for their resources are wanted again
+            raise
+
+    def _work(self) -> str:
         with ScalarLog(self._folder.path / "tensorboard", after_step=self._algorithm.steps_done) as self._scalars:
             self._evaluate("the untrained model", agent="before", baselines=_BEFORE)
             while not self._algorithm.finished:
@@ -194,15 +224,22 @@ class _Run:
         run = self._config.run
         with deferred_interrupt(lambda: self._progress.phase(_STOPPING)) as request:
             begun = time.perf_counter()
-            result = self._algorithm.train()
+            try:
+                result = self._algorithm.train()
+            except DEATHS:
+                if request.made:  # what the user asked for is no longer there to be saved
+                    raise KeyboardInterrupt from None
+                raise
             row = metrics_row(result, step=self._algorithm.steps_done)
             row |= {"seconds": round(time.perf_counter() - begun, 3), "elapsed": round(self._elapsed(), 3)}
             self._folder.append_metrics(row)
             self._scalars.write("train", row, step=row["step"])
             if not isinstance(self._config, SFTConfig):
-                sampled = _sampled(self._algorithm.episodes, self._config.run.sampled_groups)
+                sampled = episode_records(self._algorithm.episodes, self._config.run.sampled_groups)
                 self._folder.write_episodes(row["step"], sampled)
             self._progress.step(row)
+            if row.get("replaced_runners"):
+                self._progress.phase(f"  env runners that died and were replaced: {row['replaced_runners']:.0f}")
             stage_is_over = self._algorithm.finished or self._algorithm.stage != row["stage"]
             if stage_is_over or request.made or row["step"] % run.checkpoint_every == 0:
                 save_checkpoint(self._algorithm, self._folder.checkpoint(row["step"]))
@@ -243,94 +280,3 @@ class _Run:
     def _elapsed(self) -> float:
         """Seconds that the run has taken, all its starts together."""
         return self._earlier + time.perf_counter() - self._begun
-
-
-def metrics_row(result: Mapping[str, Any], *, step: int) -> dict[str, Any]:
-    """The line of a step in metrics.jsonl: what RLlib reports, under short names.
-
-    Args:
-        result: Of `ReinforcePP.train`.
-        step: The number of the step, from 1.
-
-    Returns:
-        The line; None stands for what is not finite.
-    """
-    episodes = result.get("env_runners", {})  # none are played in supervised training
-    learner, timers = result["learners"]["default_policy"], result["timers"]
-    measured = {
-        **{name: episodes[key] for name, key in _EPISODE_METRICS.items() if key in episodes},
-        **{f"reward_{name}": value for name, value in episodes.get("reward_parts", {}).items()},
-        **{name: learner[name] for name in _LEARNER_METRICS if name in learner},
-        **{f"{name}_seconds": timers[name] for name in ("sample", "learn") if name in timers},
-    }
-    plain = {name: float(value) for name, value in measured.items()}
-    finite = {name: value if math.isfinite(value) else None for name, value in plain.items()}
-    return {"step": step, "stage": result["stage"], **finite}
-
-
-_EPISODE_METRICS = {
-    "reward": "episode_return_mean",
-    "f1": "f1",
-    "em": "em",
-    "cem": "cem",
-    "search_rate": "search_rate",
-    "format_rate": "format_rate",
-    "searches_per_question": "searches_per_question",
-    "response_tokens": "response_tokens",
-    "episode_tokens": "episode_tokens",
-    "truncated": "truncated",
-    "invalid": "invalid",
-    "signal_rate": "signal_rate",
-}
-_LEARNER_METRICS = (
-    "loss",
-    "kl",
-    "staleness",
-    "reference_kl",
-    "mismatch_kl",
-    "mismatch_fraction",
-    "entropy",
-    "clip_fraction",
-    "grad_norm",
-    "skipped_steps",
-    "trained_tokens",
-)
-
-
-def _sampled(episodes: Sequence[Episode], groups: int) -> Iterator[dict[str, Any]]:
-    """The best and the worst episode of the first groups."""
-    numbers = list(dict.fromkeys(episode.group for episode in episodes))[:groups]
-    for number in numbers:
-        group = [episode for episode in episodes if episode.group == number and episode.valid]
-        best, worst = (choose(group, key=lambda episode: episode.reward, default=None) for choose in (max, min))
-        for rank, episode in (("best", best), ("worst", worst)):
-            if episode is not None and (rank == "best" or episode is not best):
-                yield _episode_record(episode, rank)
-
-
-def _episode_record(episode: Episode, rank: str) -> dict[str, Any]:
-    question = episode.transcript.question
-    return {
-        "group": episode.group,
-        "rank": rank,
-        "question_id": question.id,
-        "question": question.text,
-        "answers": list(question.answers),
-        "answer": episode.transcript.answer,
-        "queries": list(episode.transcript.queries),
-        "reward": episode.reward,
-        "reward_parts": episode.reward_parts,
-        "metrics": episode.metrics,
-        "stop_reason": str(episode.stop_reason),
-        "format_problems": list(episode.transcript.format.problems),
-        "segments": [
-            {
-                "kind": str(segment.kind),
-                "text": segment.text,
-                "token_ids": list(segment.token_ids),
-                "logprobs": [round(logprob, 4) if math.isfinite(logprob) else None for logprob in segment.logprobs],
-            }
-            for segment in episode.segments
-        ],
-        "transcript": asdict(episode.transcript),
-    }

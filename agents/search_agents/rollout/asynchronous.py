@@ -29,7 +29,15 @@ from search_agents.engines.base import (
     SamplingParams,
     TokenEngine,
 )
-from search_agents.rollout.collect import METRICS, Task, collect, cut_short, sampled_segment
+from search_agents.rollout.collect import (
+    METRICS,
+    Task,
+    check_budget,
+    collect,
+    cut_short,
+    prompt_segment,
+    sampled_segment,
+)
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
 from search_env.episode import EpisodeState, Step
 from search_env.errors import RetrieverUnavailable
@@ -95,18 +103,23 @@ def collect_async(
         prefill: Text that every response is made to begin with; see `collect`.
 
     Returns:
-        The episodes, in the order of the tasks.
+        The episodes, in the order of the tasks; see `collect` for one whose prompt is too long.
 
     Raises:
-        ConfigError: If a prompt does not fit into `max_tokens`, or `max_tokens` not into the model's context.
+        ConfigError: If not even the prompt of an empty question fits into `max_tokens`, or `max_tokens` not into the
+            model's context.
         ModelError: If `chat` is asked of a model without a chat template.
     """
     sampling = dataclasses.replace(sampling, stop=env.rules.dialect.stop)
-    runs = [_Run(engine, env, task, chat=chat, prefill=prefill) for task in tasks]
-    prompts = [run.segments[0].token_ids for run in runs]
-    session = engine.open(prompts, seeds=[task.seed for task in tasks], max_tokens=max_tokens)
-    with closing(session), closing(_Searches(env)) as searches:
-        _play_all(runs, session, searches, sampling, slots=env.num_envs)
+    runs = [_Run(engine, env, task, max_tokens=max_tokens, chat=chat, prefill=prefill) for task in tasks]
+    fitting = [run for run in runs if run.episode is None]
+    if len(fitting) < len(runs):
+        check_budget(engine, env.rules, max_tokens=max_tokens, chat=chat, prefill=prefill)
+    if fitting:
+        prompts, seeds = [run.segments[0].token_ids for run in fitting], [run.task.seed for run in fitting]
+        session = engine.open(prompts, seeds=seeds, max_tokens=max_tokens)
+        with closing(session), closing(_Searches(env)) as searches:
+            _play_all(fitting, session, searches, sampling, slots=env.num_envs)
     return [run.episode for run in runs if run.episode is not None]
 
 
@@ -148,23 +161,33 @@ def _play_all(
 
 
 class _Run:
-    """An episode from its prompt to its end.
+    """An episode from its prompt to its end, which is at once if the prompt leaves no room to write.
 
     Attributes:
+        task: What it was to play.
         segments: What its model has read and written.
         episode: The whole, once it has ended.
     """
 
     def __init__(
-        self, engine: AsynchronousEngine, env: SearchQAVectorEnv, task: Task, *, chat: bool, prefill: str
+        self,
+        engine: AsynchronousEngine,
+        env: SearchQAVectorEnv,
+        task: Task,
+        *,
+        max_tokens: int,
+        chat: bool,
+        prefill: str,
     ) -> None:
-        self._engine, self._rules, self._task = engine, env.rules, task
+        self.task = task
+        self._engine, self._rules = engine, env.rules
         self._state = EpisodeState(env.dataset.question(task.question), env.rules)
         prompt = dataclasses.replace(self._state.prompt, prefill=self._state.prompt.prefill + prefill)
-        ids = tuple(engine.encode_prompt(prompt, chat=chat))
-        self.segments = [TokenSegment(SegmentKind.PROMPT, ids, (), prompt.text)]
+        self.segments = [prompt_segment(engine, prompt, max_tokens=max_tokens, chat=chat)]
         self.episode: Episode | None = None
         self._unsaid = prefill  # the forced beginning, until the environment has heard it
+        if len(self.segments[0].token_ids) == max_tokens:
+            self._cut()
 
     @property
     def query(self) -> str | None:
@@ -226,7 +249,7 @@ class _Run:
         assert transcript.stop_reason is not None
         self.episode = Episode(
             question_id=transcript.question.id,
-            group=self._task.group,
+            group=self.task.group,
             segments=tuple(self.segments),
             transcript=transcript,
             stop_reason=transcript.stop_reason,

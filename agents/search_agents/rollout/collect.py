@@ -6,7 +6,8 @@ leaves behind are the engine's input, exactly.
 
 Tokens are this module's to count: an episode that spends its budget of tokens is ended
 here, with its own stop reason, and judged by the environment's reward as the unfinished
-response it is. An episode whose search failed for good comes back as invalid.
+response it is. One whose prompt leaves no room to write ends so before it begins. An
+episode whose search failed for good comes back as invalid.
 """
 
 from __future__ import annotations
@@ -18,14 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, TokenEngine
+from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, TokenEngine, check_prompts
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
 from search_env.episode import Rules
 from search_env.metrics import score
 from search_env.types import Prompt, StopReason, Transcript, Turn
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["METRICS", "Task", "collect", "cut_short", "derive_seed", "sampled_segment"]
+__all__ = [
+    "METRICS",
+    "Task",
+    "check_budget",
+    "collect",
+    "cut_short",
+    "derive_seed",
+    "prompt_segment",
+    "sampled_segment",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +82,12 @@ def collect(
             to the learner it is part of the prompt.
 
     Returns:
-        The episodes, in the order of the tasks.
+        The episodes, in the order of the tasks. One whose prompt leaves no room within `max_tokens` is not sampled: it
+        holds as much of the prompt as fits.
 
     Raises:
-        ConfigError: If a prompt does not fit into `max_tokens`, or `max_tokens` not into the model's context.
+        ConfigError: If not even the prompt of an empty question fits into `max_tokens`, or `max_tokens` not into the
+            model's context.
         ModelError: If `chat` is asked of a model without a chat template.
     """
     sampling = dataclasses.replace(sampling, stop=env.rules.dialect.stop)
@@ -105,25 +117,33 @@ class _Wave:
         idle = env.num_envs - len(tasks)
         questions = [task.question for task in tasks] + [None] * idle
         _, infos = env.reset(options={"question": questions, "reset_mask": np.arange(env.num_envs) < len(tasks)})
-        prompts = [_prompt(infos, slot, prefill) for slot in range(len(tasks))]
-        ids = [engine.encode_prompt(prompt, chat=chat) for prompt in prompts]
-        self._session = engine.open(ids, seeds=[task.seed for task in tasks], max_tokens=max_tokens)
         self._segments = [
-            [TokenSegment(SegmentKind.PROMPT, tuple(row), (), prompt.text)]
-            for row, prompt in zip(ids, prompts, strict=True)
+            [prompt_segment(engine, _prompt(infos, slot, prefill), max_tokens=max_tokens, chat=chat)]
+            for slot in range(len(tasks))
         ]
+        fitting = [slot for slot, (prompt,) in enumerate(self._segments) if len(prompt.token_ids) < max_tokens]
+        if len(fitting) < len(tasks):
+            check_budget(engine, env.rules, max_tokens=max_tokens, chat=chat, prefill=prefill)
+        self._row = {slot: row for row, slot in enumerate(fitting)}
+        if fitting:
+            prompts = [self._segments[slot][0].token_ids for slot in fitting]
+            self._session = engine.open(prompts, seeds=[tasks[slot].seed for slot in fitting], max_tokens=max_tokens)
         self._unsaid = [prefill] * len(tasks)  # the forced beginning, until the environment has heard it
         self._episodes: dict[int, Episode] = {}
 
     def play(self, sampling: SamplingParams) -> list[Episode]:
-        running = list(range(len(self._tasks)))
+        running = list(self._row)
+        for slot in range(len(self._tasks)):
+            if slot not in self._row:
+                self._cut(slot, self._env.transcripts[slot])
         while running:
             spoken = {}
-            for slot, segment in zip(running, self._session.sample(running, sampling), strict=True):
+            sampled = self._session.sample([self._row[slot] for slot in running], sampling)
+            for slot, segment in zip(running, sampled, strict=True):
                 spoken[slot] = self._unsaid[slot] + segment.text
                 self._unsaid[slot] = ""
                 self._segments[slot].append(sampled_segment(segment))
-                if segment.finish is FinishReason.LENGTH and not self._session.room(slot):
+                if segment.finish is FinishReason.LENGTH and not self._session.room(self._row[slot]):
                     self._cut(slot, self._env.transcripts[slot], spoken.pop(slot))
             running = self._step(spoken)
         return [self._episodes[slot] for slot in range(len(self._tasks))]
@@ -142,12 +162,12 @@ class _Wave:
                 self._end(slot, transcripts[slot], float(rewards[slot]), infos)
                 continue
             ids = self._engine.encode_observation(observations[slot])
-            if len(ids) < self._session.room(slot):
+            if len(ids) < self._session.room(self._row[slot]):
                 going_on[slot] = ids
                 self._segments[slot].append(TokenSegment(SegmentKind.OBSERVATION, tuple(ids), (), observations[slot]))
             else:
                 self._cut(slot, transcripts[slot])
-        self._session.extend(list(going_on), list(going_on.values()))
+        self._session.extend([self._row[slot] for slot in going_on], list(going_on.values()))
         return list(going_on)
 
     def _end(self, slot: int, transcript: Transcript, reward: float, infos: dict[str, Any]) -> None:
@@ -180,6 +200,24 @@ class _Wave:
 
 METRICS = ("em", "f1", "cem", "cem_contiguous", "searches", "format_ok")
 """What an episode keeps of its last step's info."""
+
+
+def prompt_segment(engine: TokenEngine, prompt: Prompt, *, max_tokens: int, chat: bool) -> TokenSegment:
+    """The prompt of an episode, or as much of it as `max_tokens` holds: then nothing can be written after it."""
+    return TokenSegment(
+        SegmentKind.PROMPT, tuple(engine.encode_prompt(prompt, chat=chat)[:max_tokens]), (), prompt.text
+    )
+
+
+def check_budget(engine: TokenEngine, rules: Rules, *, max_tokens: int, chat: bool, prefill: str) -> None:
+    """Tell a question that is too long from a budget that is too small for any.
+
+    Raises:
+        ConfigError: If `max_tokens` leaves no room after the prompt of an empty question, or exceeds the context.
+    """
+    empty = rules.dialect.prompt("", rules.style)
+    ids = engine.encode_prompt(dataclasses.replace(empty, prefill=empty.prefill + prefill), chat=chat)
+    check_prompts([ids], max_tokens=max_tokens, max_context=engine.max_context)
 
 
 def cut_short(transcript: Transcript, rules: Rules, unfinished: str = "") -> tuple[Transcript, dict[str, Any]]:

@@ -78,7 +78,7 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         Raises:
             RetrieverUnavailable: If too many episodes are invalid, of a step or of the evaluation.
         """
-        from search_agents.learning.train import metrics_row
+        from search_agents.learning.step_record import metrics_row
 
         row: dict[str, Any] = {}
         for _ in range(self._steps_per_iteration):

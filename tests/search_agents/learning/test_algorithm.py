@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 
 from search_env.errors import ConfigError, ModelError, RetrieverUnavailable, RunError
 from search_env.retrieval.base import InMemoryRetriever
+from search_env.types import StopReason
 
 STAGES = [
     {"name": "stage1", "reward": "stage1", "max_steps": 2},
@@ -295,6 +297,29 @@ def test_training_stops_when_the_retriever_is_gone(
         algo.train()
     assert_equal(weights(algo), before)
     assert algo.steps_done == 0
+
+
+@pytest.mark.parametrize(
+    "training", [{}, {"kl_coef": 0.01, "mismatch": "truncated"}, {"mask_documents": False}], ids=str
+)
+def test_a_question_beyond_the_budget_is_truncated_and_not_trained_on(
+    make_config: Callable[..., Any], start: Callable[[Any], Any], training: dict[str, Any]
+) -> None:
+    """Risk 21: one huge question in a step of training."""
+    config = make_config(prompts_per_batch=5, **training)
+    given = config.env_config["dataset"]
+    huge = replace(given.questions[0], text="Capital? " * 10_000)
+    dataset = replace(given, questions=(huge, *given.questions[1:]))
+    algo = start(config.environment(config.env, env_config={**config.env_config, "dataset": dataset}))
+    seen: list[int] = []
+    update_on = algo.learner_group.update_on
+    algo.learner_group.update_on = lambda rows, **kwargs: (seen.append(len(rows)), update_on(rows, **kwargs))[1]
+    result = algo.train()
+    cut = [episode for episode in algo.episodes if episode.question_id == huge.id]
+    assert len(cut) == 3 and {episode.stop_reason for episode in cut} == {StopReason.MAX_TOKENS}
+    assert all(episode.valid and len(episode.token_ids) == config.max_episode_tokens for episode in cut)
+    assert seen == [12], "the other four questions"
+    assert result["learners"][DEFAULT_MODULE_ID]["skipped_steps"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from pydantic import ValidationError
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
@@ -21,7 +22,7 @@ from search_agents.learning.checkpoint import bytes_needed, load_checkpoint, sav
 from search_agents.learning.pipelining import in_background
 from search_agents.learning.preparation import prepare_rows
 from search_agents.learning.prompts import tasks_of_step
-from search_agents.learning.train import metrics_row
+from search_agents.learning.step_record import metrics_row
 
 from search_env.errors import ConfigError, RetrieverUnavailable
 
@@ -110,6 +111,13 @@ def test_a_run_that_samples_ahead_is_the_loop_by_hand_and_goes_on_where_it_was_s
             assert tokens(algo.episodes) == tokens(expected[step]), what
         for name, tensor in weights(algo, tmp_path / what).items():
             assert torch.equal(final[name], tensor), f"{what}: {name}"
+
+    # A runner that is killed with a batch in flight is replaced, and the new one plays it again.
+    load_checkpoint(algo, tmp_path / "ours")
+    algo.train()
+    ray.kill(algo.env_runner_group._worker_manager._actors[1])
+    row = metrics_row(algo.train(), step=4)
+    assert row["replaced_runners"] == 1 and tokens(algo.episodes) == tokens(expected[3])
 
     # An error of the batch in flight is told by the step that would train on it, and no sooner.
     def fails(request: Any) -> list[Any]:

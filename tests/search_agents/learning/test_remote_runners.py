@@ -57,6 +57,6 @@ def test_remote_runners_and_learner_give_the_run_of_one_process(
 
 
 def test_an_error_in_a_runner_is_told_as_it_is(make_config: Callable[..., Any], start: Callable[[Any], Any]) -> None:
-    algo = start(make_config(max_episode_tokens=13).env_runners(num_env_runners=1))
-    with pytest.raises(ConfigError, match="leave room within the budget of 13 tokens"):
+    algo = start(make_config(max_episode_tokens=1 << 21).env_runners(num_env_runners=1))
+    with pytest.raises(ConfigError, match="exceeds the model's context"):
         algo.train()

@@ -219,7 +219,7 @@ def test_no_task_is_no_episode() -> None:
 
 def test_what_cannot_be_played_is_said() -> None:
     with pytest.raises(ConfigError, match="raise the budget"):
-        play(make_env(), SCRIPTS, 0, max_tokens=20)
+        play(make_env(), SCRIPTS, 0, max_tokens=15)
     with pytest.raises(ConfigError, match="no question with id"):
         play(make_env(), SCRIPTS, "venus")
     with pytest.raises(ModelError, match="chat template"):

@@ -177,7 +177,7 @@ def test_an_error_of_the_retriever_reaches_the_caller_and_leaves_no_segment_behi
 def test_what_cannot_be_played_is_said() -> None:
     assert both(make_env())[0] == []
     with pytest.raises(ConfigError, match="raise the budget"):
-        both(make_env(), 0, max_tokens=20)
+        both(make_env(), 0, max_tokens=15)
 
 
 def test_play_lets_an_engine_that_can_play_apart_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
