@@ -15,7 +15,9 @@ of the weights that sampled, so both ways of `search_agents.learning.mismatch` s
   pi / pi_prox, and each token is weighted by pi_prox / mu, cut at the cap. That is the decoupled objective of AReaL
   (arXiv 2505.24298, section 5.2; first in arXiv 2110.00641): the clip bounds the update, the weight corrects for age.
 
-A KL in the reward is that of the policy which the rows' old log-probs are of: mu, or pi_prox where it is computed.
+A KL in the reward is that of the policy which the rows' old log-probs are of: mu, or pi_prox where it is computed. The
+metric ``staleness`` counts the steps between the weights that sampled and those that are trained, and ``mismatch_kl``
+tells how far apart the two policies are.
 
 Nothing of it depends on time. The metrics of a step are those of its episodes, so the stage of the next step is known
 before its batch is asked for, and no batch is sampled under another stage's reward. What a batch is sampled with is a
