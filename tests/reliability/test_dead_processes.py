@@ -261,3 +261,30 @@ def test_a_learner_that_dies_again_and_again_ends_the_run_with_a_word_about_what
     assert "died 4 times with no new checkpoint in between" in err and f"search-env resume {out}" in err
     assert len(begun) == 5, "a new checkpoint begins the count anew"
     assert (out / "checkpoints" / "step_000001").is_dir()
+
+
+def test_a_death_after_ctrl_c_ends_the_run_and_does_not_begin_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Risk 20: the user has asked to stop, and the learner dies before the step is done."""
+    from search_agents.learning import train
+
+    calls: list[str] = []
+
+    class Dying:
+        steps_done, finished, stage = 0, False, "stage1"
+
+        def train(self) -> None:
+            calls.append("train")
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ActorDiedError()
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    monkeypatch.setattr(train._Run, "_open", lambda run: setattr(run, "_algorithm", Dying()))
+    monkeypatch.setattr(train._Run, "_evaluate", lambda *_, **__: None)
+    out = tmp_path / "run"
+    assert main([*TRAIN, "--out", str(out)]) == 130
+    assert calls == ["train"]
+    assert f"search-env resume {out}" in capsys.readouterr().err
