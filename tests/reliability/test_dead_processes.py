@@ -93,7 +93,7 @@ def test_a_runner_that_is_killed_in_mid_rollout_is_replaced_and_its_episodes_are
     )
     algo = config.build_algo()
     try:
-        undisturbed = algo._sample_batch(algo._weights())
+        undisturbed = algo._sample_batch(algo._request(algo._weights(), ahead=0))
         assert any(episode.metrics["searches"] for episode in undisturbed), "else nobody would be killed"
         runners = pids(algo)
         armed.touch()

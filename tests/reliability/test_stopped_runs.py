@@ -111,6 +111,22 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(point: str, fini
     go_on(tmp_path / "run", finished)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("point", ["backward", "mid-save"])
+def test_a_run_that_is_killed_with_a_batch_in_flight_ends_as_one_that_was_not(point: str, tmp_path: Path) -> None:
+    """Risk 11: SIGKILL while a runner samples the next batch with weights that the learner no longer has."""
+    runs = (tmp_path / "finished", tmp_path / "run")
+    train = [*TRAIN, "--rollout.num-env-runners=1", "--rollout.max-staleness=1", "--stages.1.max-steps=2"]
+    killed_at(point, *train, "--out", str(runs[1]))
+    commands = [[*train, "--out", str(runs[0])], ["resume", str(runs[1])]]
+    for command in commands:  # in processes of their own, whose Ray ends with them
+        script = "import sys; from search_agents.cli import main; sys.exit(main(sys.argv[1:]))"
+        subprocess.run([sys.executable, "-c", script, *command], check=True, timeout=300)
+    rows = [json.loads(line) for line in (runs[1] / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["staleness"]) for row in rows] == [(1, 0), (2, 1), (3, 1), (4, 1)]
+    assert outcome(runs[1]) == outcome(runs[0])
+
+
 class Evil:
     """Leaves a file behind when it is unpickled."""
 

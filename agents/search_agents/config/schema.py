@@ -149,7 +149,9 @@ class VLLMSection(Section):
     """Number format of its weights; null takes that of the model. A learner in float32 that computes in bfloat16
     (learner.autocast) is sampled with half the memory in bfloat16."""
     kv_cache_gb: PositiveFloat = 2.0
-    """Memory of its key-value cache in GiB; what does not fit waits."""
+    """Memory of its key-value cache in GiB, on each of its GPUs; what does not fit waits."""
+    tensor_parallel_size: PositiveInt = 1
+    """GPUs of one machine that one engine is spread over; must divide the model's attention heads."""
 
 
 class ModelSection(Section):
@@ -190,7 +192,11 @@ class RolloutSection(Section):
     num_env_runners: NonNegativeInt = 0
     """Processes that sample; 0 samples in the learner's process with the learner's own weights."""
     num_gpus_per_env_runner: NonNegativeFloat = 0.0
-    """GPUs of each of these processes; a share lets several of them have one GPU together."""
+    """GPUs of each of these processes; a share lets several of them have one GPU together. A vLLM engine on several
+    GPUs (model.vllm.tensor_parallel_size) has as many."""
+    max_staleness: Annotated[int, Field(ge=0, le=1)] = 0
+    """1 samples the next batch while the learner trains, with the weights from before that step; needs
+    num_env_runners."""
 
     @model_validator(mode="after")
     def _segment_fits_episode(self) -> RolloutSection:
@@ -198,6 +204,15 @@ class RolloutSection(Section):
             raise ValueError(
                 f"max_segment_tokens ({self.max_segment_tokens}) must be less than "
                 f"max_episode_tokens ({self.max_episode_tokens})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_samples_meanwhile(self) -> RolloutSection:
+        if self.max_staleness and not self.num_env_runners:
+            raise ValueError(
+                "max_staleness 1 needs processes that sample while the learner trains: write --rollout.num-env-runners "
+                "1, or more, or --rollout.max-staleness 0"
             )
         return self
 
@@ -403,6 +418,34 @@ class TrainConfig(AgentConfig):
         if self.model.server is not None:
             raise ValueError("a model that is trained is loaded here: remove model.server")
         return self
+
+    @model_validator(mode="after")
+    def _spread_engine_has_its_gpus(self) -> TrainConfig:
+        if not self._engine_is_spread:
+            return self
+        size, given = self.model.vllm.tensor_parallel_size, self.rollout.num_gpus_per_env_runner
+        if not self.rollout.num_env_runners:
+            raise ValueError(
+                f"an engine on {size} GPUs (model.vllm.tensor_parallel_size) runs beside the learner: write "
+                "--rollout.num-env-runners 1, or more"
+            )
+        if given not in (0, size):
+            raise ValueError(
+                f"num_gpus_per_env_runner is {given:g}, but model.vllm.tensor_parallel_size spreads an engine over "
+                f"{size} GPUs: write --rollout.num-gpus-per-env-runner {size}, or leave it out"
+            )
+        return self
+
+    @property
+    def _engine_is_spread(self) -> bool:
+        return self.model.engine == "vllm" and self.model.vllm.tensor_parallel_size > 1
+
+    @property
+    def gpus_per_env_runner(self) -> float:
+        """GPUs of each process that samples: all that its engine is spread over."""
+        if self._engine_is_spread:
+            return self.model.vllm.tensor_parallel_size
+        return self.rollout.num_gpus_per_env_runner
 
     @model_validator(mode="after")
     def _stage_names_differ(self) -> TrainConfig:

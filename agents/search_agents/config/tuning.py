@@ -53,6 +53,7 @@ _PERTURBABLE = frozenset(
 _NOT_SWEPT = {
     "evaluation": "the scores of trials that are asked other questions cannot be compared; write it under `settings`",
     "learner.num_learners": "all trials of a sweep have the same resources; write it under `settings`",
+    "model.vllm.tensor_parallel_size": "all trials of a sweep have the same resources; write it under `settings`",
     "rollout.num_env_runners": "all trials of a sweep have the same resources; write it under `settings`",
     "run.checkpoint_every": "the checkpoints are those of the sweep",
     "run.keep_checkpoints": "the checkpoints are those of the sweep",

@@ -30,6 +30,7 @@ def make_engine(section: ModelSection) -> Engine:
             dtype=settings.dtype or section.dtype,
             max_context=settings.max_context,
             kv_cache_gb=settings.kv_cache_gb,
+            tensor_parallel_size=settings.tensor_parallel_size,
         )
     from search_agents.engines.pretrained import find_device  # it brings torch
     from search_agents.engines.transformers import TransformersEngine

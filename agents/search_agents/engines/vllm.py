@@ -3,6 +3,10 @@
 It keeps weights and a key-value cache of its own. Episodes come and go in its batch
 each in its own time, and what two requests have in common from their first token on, be
 it the prompt of a group or the turns of an episode so far, is computed once.
+
+Spread over several GPUs (tensor parallel), it computes in as many processes of vLLM's, each
+with its part of every layer, and only the scheduling is done here. New weights then reach
+them through a file in shared memory, from which each takes its part.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +24,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from search_agents.engines.base import (
     Capability,
@@ -38,6 +45,7 @@ from search_env.types import Prompt
 __all__ = ["VLLMEngine"]
 
 _GIB = 1 << 30
+_SHARED_MEMORY = "/dev/shm"
 _BLOCK_TOKENS = 32  # the least that vLLM's attention on CPU takes; the last, unfinished block is computed again
 
 _SETTINGS = {
@@ -57,7 +65,8 @@ class VLLMEngine:
         name_or_path: A model folder, or a hub id.
         dtype: Of weights and computation: ``auto`` (as saved), ``float32``, ``bfloat16`` or ``float16``.
         max_context: The most tokens a row may ever hold; None stands for what the model can take.
-        kv_cache_gb: Memory of the key-value cache in GiB. A row that does not fit waits, nothing fails.
+        kv_cache_gb: Memory of the key-value cache in GiB, on each GPU. A row that does not fit waits, nothing fails.
+        tensor_parallel_size: GPUs of this machine that the model is spread over; must divide its attention heads.
         name: What the model is called in tables; its own name by default.
 
     Raises:
@@ -74,6 +83,7 @@ class VLLMEngine:
         dtype: str = "auto",
         max_context: int | None = None,
         kv_cache_gb: float = 2.0,
+        tensor_parallel_size: int = 1,
         name: str | None = None,
     ) -> None:
         path, self.tokenizer, generation = load_tokenizer(name_or_path)
@@ -87,6 +97,9 @@ class VLLMEngine:
                         dtype=dtype,
                         max_model_len=max_context,
                         kv_cache_memory_bytes=int(kv_cache_gb * _GIB),
+                        tensor_parallel_size=tensor_parallel_size,
+                        # In a runner vLLM would ask Ray for the GPUs that Ray has given to the runner.
+                        distributed_executor_backend="mp" if tensor_parallel_size > 1 else None,
                         block_size=_BLOCK_TOKENS,
                         enable_prefix_caching=True,
                         enforce_eager=True,  # compiling takes minutes on CPU
@@ -100,11 +113,12 @@ class VLLMEngine:
                 )
             except (OSError, RuntimeError, ValueError) as error:
                 raise ModelError(
-                    f"vLLM cannot run {path!r} in {dtype} with max_context={max_context} and a key-value cache of "
-                    f"{kv_cache_gb} GiB: {_said(error)} Lower max_context, change the cache, or "
-                    "use the engine 'transformers'."
+                    f"vLLM cannot run {path!r} in {dtype} with max_context={max_context}, a key-value cache of "
+                    f"{kv_cache_gb} GiB and tensor_parallel_size={tensor_parallel_size}: {_said(error)} Lower "
+                    "max_context, change the cache or the number of GPUs, or use the engine 'transformers'."
                 ) from error
         model_config = self._llm.model_config
+        self._is_spread, self._dtype = tensor_parallel_size > 1, model_config.dtype
         self.max_context: int = model_config.max_model_len
         self._vocab_size: int = model_config.get_vocab_size()
         self.codec = TextCodec(self.tokenizer, eos_ids(generation, self.tokenizer))
@@ -178,13 +192,27 @@ class VLLMEngine:
             raise ModelError("weights cannot be replaced while segments are sampled. Finish or close their sessions.")
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._llm.collective_rpc(
-                "reload_weights",
-                kwargs={"weights_iterator": ((name, tensor.detach()) for name, tensor in named_tensors)},
-            )
+            weights = ((name, tensor.detach()) for name, tensor in named_tensors)
+            if self._is_spread:
+                self._share_weights(weights)
+            else:
+                self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             self._llm.apply_model(_pack_again)
         if not self._llm.reset_prefix_cache():
             raise ModelError("vLLM has kept parts of its cache that the old weights computed.")
+
+    def _share_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+        """Show all weights to vLLM's processes, which map them and copy their parts."""
+        with tempfile.TemporaryDirectory(dir=_SHARED_MEMORY if Path(_SHARED_MEMORY).is_dir() else None) as folder:
+            file = f"{folder}/weights.safetensors"
+            save_file({name: tensor.to("cpu", self._dtype).contiguous() for name, tensor in weights}, file)
+            self._llm.collective_rpc(_reload, args=(file,))
+
+
+def _reload(worker: Any, file: str) -> None:
+    """Take over the weights in a file; runs in a process of vLLM's, where loading a weight takes its part of it."""
+    with safe_open(file, framework="pt") as weights:
+        worker.reload_weights(weights_iterator=((name, weights.get_tensor(name)) for name in weights.keys()))  # noqa: SIM118
 
 
 def _said(error: Exception) -> str:

@@ -8,7 +8,8 @@ random follows from the seed and the number of the step, so a run that is restor
 a checkpoint does what it would have done without the stop.
 
 With neither remote runners nor remote learners, runner and learner share one module in
-one process, nothing is copied and Ray is not started.
+one process, nothing is copied and Ray is not started. With remote runners the next batch
+may be sampled while the learner trains; see `search_agents.learning.pipelining`.
 
 Example::
 
@@ -24,6 +25,8 @@ Example::
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -45,15 +48,18 @@ from search_agents.learning.algorithm_config import ReinforcePPConfig
 from search_agents.learning.deaths import sample_on_runners
 from search_agents.learning.env_runner import LocalEnvRunnerGroup, TextEnvRunner
 from search_agents.learning.episode_metrics import episode_metrics, groups_with_signal, reward_part_means
+from search_agents.learning.pipelining import BatchRequest, in_background
 from search_agents.learning.preparation import prepare_rows
 from search_agents.learning.prompts import tasks_of_step
+from search_agents.learning.rl_module import PackedTensor
 from search_agents.learning.schedule import Schedule
 from search_agents.rollout import Episode, Task
 from search_env.errors import RetrieverUnavailable
 
 __all__ = ["ReinforcePP", "ReinforcePPConfig"]
 
-_PROGRESS = "search_agents"  # key of our own part of the algorithm's state
+_PROGRESS = "search_agents"  # keys of our own parts of the algorithm's state
+_SAMPLER = "search_agents_sampler"
 
 
 class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
@@ -69,6 +75,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         self._schedule = Schedule(self.config.stages)
         self._steps_done, self._env_steps = 0, 0
         self._episodes: list[Episode] = []
+        self._asked: BatchRequest | None = None
+        self._in_flight: Future[list[Episode]] | None = None
+        self._replaced_runners = 0
         super().setup(config)
         self._setup_runners()
 
@@ -113,7 +122,10 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         return {**result, "stage": stage, "done": self.finished}
 
     def training_step(self) -> None:
-        """Sample, compute advantages, update, and let the schedule see the episodes.
+        """Sample, let the schedule see the episodes, compute advantages and update.
+
+        The timer of ``sample`` is the time that the learner waits for episodes: where a batch is sampled ahead, what
+        was not done while it learned.
 
         Raises:
             RetrieverUnavailable: If too many episodes are invalid.
@@ -122,18 +134,52 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         with self.metrics.log_time((TIMERS, "sync"), reduce="mean", window=1):
             weights = self._weights()
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
-            self._episodes = self._sample_batch(weights)
+            request = self._asked or self._request(weights, ahead=0)
+            self._episodes = self._collect(request)
+        # Counted where the batch was sampled, perhaps in another thread; the logger is not made for two.
+        if self.env_runner is None:
+            self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), self._replaced_runners, reduce="sum")
+            self._replaced_runners = 0
         valid = self._valid_episodes()
         self._count_env_steps(sum(len(episode.transcript.turns) for episode in self._episodes))
+        # Before the update, since it says what the batch that is sampled meanwhile is asked.
+        self._schedule.observe(self._log_episodes())
+        if self.config.max_staleness:
+            self._log_learning("staleness", request.staleness)
+            self._ask_ahead(weights)
         with self.metrics.log_time((TIMERS, "learn"), reduce="mean", window=1):
             self._learn(valid)
         self._steps_done += 1
-        self._schedule.observe(self._log_episodes())
 
-    def _tasks(self, number: int, *, attempt: int) -> list[Task]:
+    def _request(self, weights: Any, *, ahead: int) -> BatchRequest:
+        return BatchRequest(
+            step=self._steps_done + ahead,
+            stage=self._schedule.stage,
+            weights=weights,
+            weights_step=self._steps_done,
+        )
+
+    def _ask_ahead(self, weights: Any) -> None:
+        """Have the next step's batch sampled from now on, if there is a next step."""
+        self._asked = None if self._schedule.done else self._request(weights, ahead=1)
+        if self._asked is not None:
+            self._in_flight = in_background(partial(self._sample_batch, self._asked))
+
+    def _collect(self, request: BatchRequest) -> list[Episode]:
+        """The episodes of a request, be they on their way, or still to be played."""
+        in_flight, self._in_flight = self._in_flight, None
+        return self._sample_batch(request) if in_flight is None else in_flight.result()
+
+    def _forget_asked(self) -> None:
+        """Wait until nothing is in flight, for runners answer one after another, and drop it."""
+        if self._in_flight is not None:
+            wait([self._in_flight])
+        self._asked = self._in_flight = None
+
+    def _tasks(self, request: BatchRequest, number: int, *, attempt: int) -> list[Task]:
         return tasks_of_step(
-            self._steps_done,
-            num_questions=self._num_questions[self._schedule.stage.split],
+            request.step,
+            num_questions=self._num_questions[request.stage.split],
             prompts_per_batch=number,
             group_size=self.config.group_size,
             seed=self._seed,
@@ -150,21 +196,21 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         weights = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
         return weights if self.env_runner is not None else ray.put(weights)
 
-    def _sample_batch(self, weights: Any) -> list[Episode]:
-        """Play the step's episodes; with dynamic sampling, others in the place of groups without signal (DAPO)."""
+    def _sample_batch(self, request: BatchRequest) -> list[Episode]:
+        """Play a step's episodes; with dynamic sampling, others in the place of groups without signal (DAPO)."""
         wanted = self.config.prompts_per_batch
-        episodes = self._sample(self._tasks(wanted, attempt=0), weights)
+        episodes = self._sample(self._tasks(request, wanted, attempt=0), request)
         for attempt in range(1, self.config.dynamic_sampling + 1):
             missing = wanted - len(groups_with_signal(episodes))
             if missing > 0:
-                episodes += self._sample(self._tasks(missing, attempt=attempt), weights)
+                episodes += self._sample(self._tasks(request, missing, attempt=attempt), request)
         return episodes
 
-    def _sample(self, tasks: list[Task], weights: Any) -> list[Episode]:
+    def _sample(self, tasks: list[Task], request: BatchRequest) -> list[Episode]:
         """Play one episode for each task, each group on one runner; a remote runner that dies is replaced."""
-        stage, most = self._schedule.stage, self._schedule.max_steps
-        progress = None if most is None else (self._steps_done, most)
-        asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": weights}
+        stage, most = request.stage, self._schedule.max_steps
+        progress = None if most is None else (request.step, most)
+        asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": request.weights}
         if self.env_runner is not None:
             return self.env_runner.sample(tasks=tasks, **asked)  # type: ignore[no-any-return]
         runners = self.env_runner_group.num_remote_env_runners()
@@ -172,7 +218,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
         parts, replaced = sample_on_runners(self.env_runner_group, requests)
-        self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), replaced, reduce="sum")
+        self._replaced_runners += replaced
         return [episode for part in parts for episode in part]
 
     def _valid_episodes(self) -> list[Episode]:
@@ -237,20 +283,44 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         Raises:
             ConfigError: If the schedule has no such stage.
         """
+        self._forget_asked()
         self._schedule.set_state(progress["schedule"])
         self._steps_done, self._env_steps = progress["steps_done"], 0
         self.metrics.delete(ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME, key_error=False)
         self._count_env_steps(progress["env_steps"])
 
+    def get_sampler(self) -> dict[str, PackedTensor] | None:
+        """The weights that the next step's batch is sampled with, by name; None if they are the learner's."""
+        if self._asked is None:
+            return None
+        weights: dict[str, PackedTensor] = ray.get(self._asked.weights)[COMPONENT_RL_MODULE][DEFAULT_MODULE_ID]
+        return weights
+
+    def set_sampler(self, weights: Mapping[str, PackedTensor]) -> None:
+        """Sample the next step's batch with such weights, those from before the last step; after `set_progress`."""
+        if self.config.max_staleness:
+            asked = ray.put({COMPONENT_RL_MODULE: {DEFAULT_MODULE_ID: dict(weights)}})
+            self._asked = replace(self._request(asked, ahead=0), weights_step=self._steps_done - 1)
+
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the progress."""
-        return {**super().get_state(*args, **kwargs), _PROGRESS: self.get_progress()}
+        """RLlib's state, the progress and, of a batch that is sampled ahead, the weights."""
+        state = {**super().get_state(*args, **kwargs), _PROGRESS: self.get_progress()}
+        sampler = self.get_sampler()
+        return state if sampler is None else {**state, _SAMPLER: sampler}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a state."""
+        self._forget_asked()
         super().set_state(state)
         if _PROGRESS in state:
             self.set_progress(state[_PROGRESS])
+        if _SAMPLER in state:
+            self.set_sampler(state[_SAMPLER])
+
+    def cleanup(self) -> None:
+        """Stop all processes, once the batch in flight has landed."""
+        self._forget_asked()
+        super().cleanup()
 
     @property
     def tokenizer(self) -> Any:

@@ -41,6 +41,12 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+_WHOLE = (
+    *("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens"),
+    "tensor_parallel_size",
+)
+
+
 class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untyped
     """Configuration of `ReinforcePP`; see `training` for what it adds to RLlib's."""
 
@@ -69,6 +75,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.engine = "transformers"
         self.engine_dtype: str | None = None
         self.kv_cache_gb = 2.0
+        self.tensor_parallel_size = 1
         self.packing = True
         self.gradient_checkpointing = False
         self.sharded = False
@@ -94,6 +101,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.max_episode_tokens = 2048
         self.chat = False
         self.stages: list[dict[str, Any]] | None = None
+        self.max_staleness = 0
         self.max_invalid_rate = 0.5
         self.torch_threads: int | None = None
 
@@ -106,6 +114,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         engine: str = NotProvided,
         engine_dtype: str | None = NotProvided,
         kv_cache_gb: float = NotProvided,
+        tensor_parallel_size: int = NotProvided,
         packing: bool = NotProvided,
         gradient_checkpointing: bool = NotProvided,
         sharded: bool = NotProvided,
@@ -131,6 +140,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         max_episode_tokens: int = NotProvided,
         chat: bool = NotProvided,
         stages: Sequence[Mapping[str, Any]] | None = NotProvided,
+        max_staleness: int = NotProvided,
         max_invalid_rate: float = NotProvided,
         torch_threads: int | None = NotProvided,
         **kwargs: Any,
@@ -145,7 +155,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
             engine_dtype: Number format of vLLM's weights; None for `dtype`.
-            kv_cache_gb: Memory of vLLM's key-value cache in GiB.
+            kv_cache_gb: Memory of vLLM's key-value cache in GiB, on each GPU.
+            tensor_parallel_size: GPUs that vLLM spreads one engine over; a runner must have as many
+                (``num_gpus_per_env_runner``).
             packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
             gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
                 less memory, a third more time.
@@ -175,6 +187,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             max_episode_tokens: The most tokens of an episode: prompt, segments and observations.
             chat: Whether prompts go through the model's chat template.
             stages: See `search_agents.learning.schedule.Stage.from_dict`; None keeps the environment's reward.
+            max_staleness: 1 has the remote runners sample the next batch while the learner trains, with the weights
+                from before that step; 0 samples every batch with the weights that are trained on it. See
+                `search_agents.learning.pipelining`.
             max_invalid_rate: Share of invalid episodes in a step above which training stops with an error.
             torch_threads: Threads of torch in every process; None leaves them as they are.
             **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (episodes of one optimizer
@@ -194,6 +209,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "engine": engine,
             "engine_dtype": engine_dtype,
             "kv_cache_gb": kv_cache_gb,
+            "tensor_parallel_size": tensor_parallel_size,
             "packing": packing,
             "gradient_checkpointing": gradient_checkpointing,
             "sharded": sharded,
@@ -219,6 +235,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "max_episode_tokens": max_episode_tokens,
             "chat": chat,
             "stages": stages,
+            "max_staleness": max_staleness,
             "max_invalid_rate": max_invalid_rate,
             "torch_threads": torch_threads,
         }
@@ -251,6 +268,11 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             raise ConfigError(f"dynamic_sampling is {self.dynamic_sampling!r}; give a whole number of at least 0.")
         if self.dynamic_sampling and self.group_size < 2:
             raise ConfigError("dynamic_sampling needs group_size >= 2: a group of one never has a signal.")
+        if self.max_staleness not in (0, 1):
+            raise ConfigError(
+                f"max_staleness is {self.max_staleness!r}; give 0 (sample, then learn) or 1 (sample the next batch "
+                "meanwhile)."
+            )
         if self.kl_coef > 0 and self.kl_in == "loss" and self.kl_estimator == KLEstimator.K1:
             raise ConfigError("kl_in 'loss' needs kl_estimator 'k2' or 'k3': the gradient of k1 is 0 on average.")
         if self.sharded and (self.num_learners < 2 or self.lora):
@@ -258,10 +280,11 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 f"sharded needs num_learners >= 2 and no lora; num_learners is {self.num_learners} and lora "
                 f"{self.lora}. Sharded learners train all weights, each a part of them."
             )
-        whole = ("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens")
-        for name in whole:
+        for name in _WHOLE:
             if not isinstance(self[name], int) or self[name] < 1:
                 raise ConfigError(f"{name} is {self[name]!r}; give a whole number of at least 1.")
+        if not self.in_evaluation:
+            self._check_runners()
         ranges = {
             "kl_coef": (self.kl_coef >= 0, "a number of at least 0"),
             "clip": (0 < self.clip < 1, "a number between 0 and 1, for example 0.2"),
@@ -275,6 +298,21 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             if not right:
                 raise ConfigError(f"{name} is {self[name]!r}; give {wanted}.")
         Schedule(self.stages)
+
+    def _check_runners(self) -> None:
+        """Check what needs runners; RLlib also validates a copy for its evaluation, which has none here."""
+        if self.max_staleness and self.num_env_runners < 1:
+            raise ConfigError(
+                "max_staleness is 1, but num_env_runners is 0: without processes that sample, nothing is sampled "
+                "while the learner trains. Add .env_runners(num_env_runners=1), or set max_staleness=0."
+            )
+        size, gpus = self.tensor_parallel_size, self.num_gpus_per_env_runner
+        if self.engine == "vllm" and size > 1 and (self.num_env_runners < 1 or gpus != size):
+            raise ConfigError(
+                f"tensor_parallel_size is {size}, but num_env_runners is {self.num_env_runners} and "
+                f"num_gpus_per_env_runner {gpus:g}. Add .env_runners(num_env_runners=1, "
+                f"num_gpus_per_env_runner={size})."
+            )
 
     @property
     def shares_module(self) -> bool:

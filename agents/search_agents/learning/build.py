@@ -51,7 +51,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
         .env_runners(
             num_env_runners=rollout.num_env_runners,
             num_envs_per_env_runner=rollout.num_envs,
-            num_gpus_per_env_runner=rollout.num_gpus_per_env_runner,
+            num_gpus_per_env_runner=config.gpus_per_env_runner,
         )
         .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
         .debugging(seed=config.run.seed)
@@ -62,6 +62,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             engine=config.model.engine,
             engine_dtype=config.model.vllm.dtype,
             kv_cache_gb=config.model.vllm.kv_cache_gb,
+            tensor_parallel_size=config.model.vllm.tensor_parallel_size,
             packing=learner.packing,
             gradient_checkpointing=learner.gradient_checkpointing,
             sharded=learner.sharded,
@@ -88,6 +89,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             temperature=rollout.temperature,
             max_segment_tokens=rollout.max_segment_tokens,
             max_episode_tokens=rollout.max_episode_tokens,
+            max_staleness=rollout.max_staleness,
             chat=config.chat,
             stages=[stage.model_dump(mode="json") for stage in config.stages],
             torch_threads=config.run.threads,

@@ -6,6 +6,8 @@
     ├── model.safetensors, config.json, tokenizer.json …   as Transformers reads them; of LoRA the adapters only:
     │                                                      adapter_model.safetensors, adapter_config.json
     ├── optimizer.safetensors                              AdamW's moments by parameter name
+    ├── sampler.safetensors                                where a batch is sampled ahead: the weights, or adapters,
+    │                                                      that sample it, which are those of the step before
     ├── state.json                                         steps done, stage, counters
     └── COMPLETE                                           written last
 
@@ -26,14 +28,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from search_agents.learning.algorithm import ReinforcePP
+from search_agents.learning.rl_module import pack, unpack
 from search_env.errors import RunError
 
 __all__ = ["bytes_needed", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = 1
 _MARK = "COMPLETE"
+_SAMPLER_FILE = "sampler.safetensors"
 
 
 def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
@@ -57,6 +62,8 @@ def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
     try:
         beside.mkdir(parents=True)
         algo.learner_group.on_first_learner(lambda learner: learner.save_to_folder(str(beside.resolve())))
+        if (sampler := algo.get_sampler()) is not None:
+            save_file({name: unpack(tensor) for name, tensor in sampler.items()}, beside / _SAMPLER_FILE)
         state = {"format": _FORMAT, **algo.get_progress()}
         (beside / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
         (beside / _MARK).touch()
@@ -80,11 +87,12 @@ def bytes_needed(algo: ReinforcePP, checkpoints: int) -> int:
         checkpoints: How many it keeps.
 
     Returns:
-        Bytes of so many checkpoints and one that is being written (what is trained, and its two moments), and of the
-        trained model.
+        Bytes of so many checkpoints and one that is being written (what is trained, its two moments, and what samples
+        if that is another), and of the trained model.
     """
     trained, whole = algo.learner_group.on_first_learner(lambda learner: learner.bytes_of_weights())
-    return int(3 * (checkpoints + 1) * trained + whole)
+    copies = 4 if algo.config.max_staleness else 3
+    return int(copies * (checkpoints + 1) * trained + whole)
 
 
 def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:
@@ -105,6 +113,8 @@ def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:
         lambda learner: learner.load_from_folder(str(folder), env_steps=state["env_steps"])
     )
     algo.set_progress(state)
+    if (folder / _SAMPLER_FILE).is_file():
+        algo.set_sampler({name: pack(tensor) for name, tensor in load_file(folder / _SAMPLER_FILE).items()})
     algo._iteration = state["steps_done"]
 
 

@@ -79,6 +79,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
             dtype=self.config.engine_dtype or self.config.dtype,
             max_context=self.config.max_episode_tokens,
             kv_cache_gb=self.config.kv_cache_gb,
+            tensor_parallel_size=self.config.tensor_parallel_size,
         )
 
     def get_spaces(self) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:

@@ -142,7 +142,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             )
             parts["loss"] = part.loss + config.kl_coef * penalty
         self._log_parts(module_id, parts)
-        if self._weights_are_old and config.mismatch == Mismatch.IGNORED:  # so only the engine differs
+        if self._weights_are_old and config.mismatch == Mismatch.IGNORED:  # so only what sampled differs
             apart = (batch[Columns.ACTION_LOGP][:, 1:][predicted] - fwd_out[LOGPROBS].detach()).sum() / num_tokens
             self.metrics.log_value((module_id, "mismatch_kl"), apart.item(), reduce="sum")
         return parts["loss"]

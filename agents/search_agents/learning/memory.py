@@ -48,6 +48,9 @@ class ModelShape:
     """Width of all queries of a token: heads times their size."""
     key_value: int
     """Width of its keys; that of its values is the same."""
+    heads: int
+    """Attention heads, that is of queries."""
+    key_value_heads: int
 
     @property
     def outside(self) -> int:
@@ -71,6 +74,7 @@ class ModelShape:
         kinds = set(model._no_split_modules or ())
         layers = [module for module in model.modules() if type(module).__name__ in kinds]
         head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        key_value_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return cls(
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             layer_parameters=sum(parameter.numel() for parameter in layers[0].parameters()),
@@ -78,7 +82,9 @@ class ModelShape:
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
             query=config.num_attention_heads * head,
-            key_value=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head,
+            key_value=key_value_heads * head,
+            heads=config.num_attention_heads,
+            key_value_heads=key_value_heads,
         )
 
 
@@ -124,18 +130,25 @@ def engine_memory(shape: ModelShape, model: ModelSection, rollout: RolloutSectio
     """Memory of one engine in bytes, by what it is for: its own weights, and a cache for the episodes in play.
 
     vLLM takes the cache that it is given (`model.vllm.kv_cache_gb`) and lets episodes wait that do not fit; the engine
-    of transformers lets it grow to that of all episodes at their longest.
+    of transformers lets it grow to that of all episodes at their longest. Of an engine on several GPUs, it is that of
+    each: layers, embedding and output are divided, only the norms are everywhere.
     """
     if model.engine == "vllm":
         cache = int(model.vllm.kv_cache_gb * (1 << 30))
     else:
         cache = cache_bytes_per_token(shape, model) * rollout.num_envs * rollout.max_episode_tokens
-    return {"weights": shape.parameters * _BYTES[_engine_dtype(model)], "key-value cache": cache}
+    return {"weights": shape.parameters * _BYTES[_engine_dtype(model)] // _spread(model), "key-value cache": cache}
 
 
 def cache_bytes_per_token(shape: ModelShape, model: ModelSection) -> int:
-    """Memory of a token's keys and values in all layers, bytes."""
-    return 2 * shape.layers * shape.key_value * _BYTES[_engine_dtype(model)]
+    """Memory of a token's keys and values in all layers on one GPU, bytes; a GPU has whole heads, at least one."""
+    heads = -(-shape.key_value_heads // _spread(model))
+    return 2 * shape.layers * shape.key_value // shape.key_value_heads * heads * _BYTES[_engine_dtype(model)]
+
+
+def _spread(model: ModelSection) -> int:
+    """GPUs of one engine."""
+    return model.vllm.tensor_parallel_size if model.engine == "vllm" else 1
 
 
 def _engine_dtype(model: ModelSection) -> str:

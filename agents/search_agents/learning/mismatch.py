@@ -4,7 +4,9 @@ Let mu be the probability with which the engine drew a token, and pi_old that of
 learner on the same weights. They differ by kernels and number formats. Without a
 correction mu is taken for pi_old, so the clipped ratio pi / mu holds both the mismatch and
 the policy's own change. With one, the learner computes pi_old first (one forward pass more),
-the ratio is pi / pi_old, and the loss of each token is weighted by w = pi_old / mu::
+the ratio is pi / pi_old, and the loss of each token is weighted by w = pi_old / mu. Where
+batches are sampled ahead, mu is also that of older weights, and w holds their age as well
+(see `search_agents.learning.pipelining`)::
 
     truncated   min(w, C)                      TIS: Yao et al., "Your efficient RL framework secretly brings
                                                you off-policy RL training" (2025), C = 2

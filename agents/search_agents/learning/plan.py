@@ -28,13 +28,13 @@ class Role:
     gpus: float
     """GPUs of each; 0 runs on the CPU."""
     memory: Mapping[str, int]
-    """What each needs, in bytes, by what it is for."""
+    """What each needs on each of its GPUs, in bytes, by what it is for."""
     limit: float
-    """What each may take, in bytes."""
+    """What each may take there, in bytes."""
 
     @property
     def needed(self) -> int:
-        """Memory of each process in bytes."""
+        """Memory of each process on each of its GPUs in bytes."""
         return sum(self.memory.values())
 
 
@@ -49,6 +49,8 @@ class Plan:
     """Episodes at their longest that an engine's cache holds at once."""
     wanted: int
     """Episodes that an engine plays at once."""
+    spread: int
+    """GPUs that an engine is spread over."""
 
     @property
     def problems(self) -> list[str]:
@@ -61,6 +63,10 @@ class Plan:
         used = sum(role.processes * role.gpus for role in self.roles)
         if used > self.gpus:
             found.append(f"{used:g} GPUs are used and {self.gpus} are there: lower num_learners or num_env_runners")
+        if self.shape.heads % self.spread:
+            found.append(
+                f"model.vllm.tensor_parallel_size {self.spread} does not divide the {self.shape.heads} attention heads"
+            )
         if not self.episodes:
             found.append("the cache holds not one episode: raise model.vllm.kv_cache_gb")
         return found
@@ -73,11 +79,10 @@ class Plan:
             "",
         ]
         for role in self.roles:
-            where = f"{role.gpus:g} GPU each" if role.gpus else "no GPU"
+            where = f"{role.gpus:g} GPU{'s' if role.gpus > 1 else ''} each" if role.gpus else "no GPU"
+            taken = f"{role.needed / _GB:.1f} GB" + (f" of {role.limit / _GB:.1f}" if role.gpus else "")
             lines.append(
-                f"{role.processes} x {role.name}, {where}: {role.needed / _GB:.1f} GB of {role.limit / _GB:.1f}"
-                if role.gpus
-                else f"{role.processes} x {role.name}, {where}: {role.needed / _GB:.1f} GB"
+                f"{role.processes} x {role.name}, {where}: {taken}{' on each of them' if role.gpus > 1 else ''}"
             )
             lines += [f"    {name:<26}{value / _GB:>8.2f} GB" for name, value in role.memory.items()]
         waiting = f"; {self.wanted} are in play" if self.wanted > self.episodes else ""
@@ -110,8 +115,8 @@ def make_plan(config: TrainConfig, model: str, *, gpus: int, memory: float) -> P
     per_learner = (1 if gpus else 0) if learner.num_gpus_per_learner is None else learner.num_gpus_per_learner
     room = memory * (1 - RESERVE)
     if rollout.num_env_runners:
-        share = rollout.num_gpus_per_env_runner
-        # Several of them on one GPU have their share of it; one that has several GPUs uses the first.
+        share = config.gpus_per_env_runner
+        # Several of them on one GPU have their share of it; one that has several and is not spread uses the first.
         apart = Role(
             name="runner", processes=rollout.num_env_runners, gpus=share, memory=samples, limit=room * min(1.0, share)
         )
@@ -131,6 +136,7 @@ def make_plan(config: TrainConfig, model: str, *, gpus: int, memory: float) -> P
         gpus=gpus,
         episodes=cache // (cache_bytes_per_token(shape, config.model) * rollout.max_episode_tokens),
         wanted=rollout.num_envs,
+        spread=config.model.vllm.tensor_parallel_size if config.model.engine == "vllm" else 1,
     )
 
 
@@ -141,5 +147,6 @@ def _learners(number: int, gpus: int, memory: Mapping[str, int], room: float) ->
 _ADVICE = {
     "learner": "try learner.gradient_checkpointing, a smaller learner.micro_batch_tokens, learner.sharded over more "
     "learner.num_learners, or learner.lora",
-    "runner": "try model.vllm.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), or larger GPUs",
+    "runner": "try model.vllm.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), "
+    "model.vllm.tensor_parallel_size, or larger GPUs",
 }

@@ -53,6 +53,7 @@ _EPISODE_METRICS = {
 _LEARNER_METRICS = (
     "loss",
     "kl",
+    "staleness",
     "reference_kl",
     "mismatch_kl",
     "mismatch_fraction",

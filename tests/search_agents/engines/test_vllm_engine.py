@@ -20,6 +20,8 @@ from search_env.errors import ModelError
 from search_env.types import Prompt
 
 pytest.importorskip("vllm")
+# Two of its processes would each want a memory node of their own; read once, by the first engine.
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 from search_agents.engines.vllm import VLLMEngine
 
@@ -231,6 +233,22 @@ def test_after_an_update_it_is_an_engine_with_the_new_weights(tmp_path: Any, env
     del fresh  # which is nothing to the others
     updated.update_weights(before.model.named_parameters())
     assert play(updated, openings, GREEDY) == old
+
+
+def test_spread_over_two_processes_it_is_the_same_engine_and_takes_new_weights_in_place(
+    reference: TransformersEngine, env: SearchQAVectorEnv
+) -> None:
+    spread = VLLMEngine(TINY, dtype="float32", kv_cache_gb=0.1, max_context=512, tensor_parallel_size=2)
+    openings = prompts(reference, env, 3)
+    old = play(spread, openings, GREEDY)
+    assert old[2] == play(reference, openings, GREEDY)[2]
+    changed = TransformersEngine.from_pretrained(TINY, dtype="float32")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in changed.model.parameters():
+            parameter.add_(torch.randn_like(parameter) * parameter.std() * 0.2)
+    spread.update_weights(changed.model.named_parameters())
+    assert play(spread, openings, GREEDY)[2] == play(changed, openings, GREEDY)[2] != old[2]
 
 
 def test_it_leaves_the_process_as_it_found_it() -> None:

@@ -15,7 +15,7 @@ from search_agents.cli.command import main
 from search_agents.config import TrainConfig
 from search_agents.learning.learner_group import Row, build_batches
 from search_agents.learning.memory import ModelShape, cache_bytes_per_token, learner_memory
-from search_agents.learning.plan import make_plan
+from search_agents.learning.plan import Plan, make_plan
 from search_agents.models import find_model
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -123,6 +123,23 @@ def test_a_plan_says_who_needs_what_and_what_to_change(seven_billion: str, capsy
     assert main([*given, "--learner.num-learners", "6", "--learner.sharded", "true"]) == 2
     assert "10 GPUs are used and 8 are there" in capsys.readouterr().out
     assert main(["plan", "--model", "/nowhere/at/all"]) == 2
+
+
+def test_an_engine_on_several_gpus_divides_weights_and_heads_among_them(seven_billion: str) -> None:
+    def planned(size: int) -> Plan:
+        spread = {"engine": "vllm", "vllm": {"dtype": "bfloat16", "kv_cache_gb": 8, "tensor_parallel_size": size}}
+        config = recipe(model=spread, rollout={"num_env_runners": 2, "max_episode_tokens": 4096})
+        return make_plan(config, seven_billion, gpus=16, memory=80e9)
+
+    plans = {size: planned(size) for size in (1, 2, 4, 7)}
+    runners = {size: plan.roles[1] for size, plan in plans.items()}
+    whole = runners[1].memory["weights"]
+    assert [whole // runners[size].memory["weights"] for size in (2, 4)] == [2, 4]
+    assert [plans[size].episodes // plans[1].episodes for size in (2, 4)] == [2, 4], "4 heads of keys and values"
+    assert plans[7].episodes == plans[4].episodes, "a GPU has a whole head"
+    assert [runner.gpus for runner in runners.values()] == [0, 2, 4, 7]
+    assert "2 x runner, 4 GPUs each" in plans[4].text() and "on each of them" in plans[4].text()
+    assert any("tensor_parallel_size 8 does not divide the 28 attention heads" in each for each in planned(8).problems)
 
 
 def test_an_engine_in_the_learners_process_shares_its_weights() -> None:
