@@ -69,6 +69,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         self._schedule = Schedule(self.config.stages)
         self._steps_done, self._env_steps = 0, 0
         self._episodes: list[Episode] = []
+        self._replaced = 0  # env runners, since the last step was logged
         super().setup(config)
         self._setup_runners()
 
@@ -172,7 +173,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
         parts, replaced = sample_on_runners(self.env_runner_group, requests)
-        self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), replaced, reduce="sum")
+        self._replaced += replaced
         return [episode for part in parts for episode in part]
 
     def _valid_episodes(self) -> list[Episode]:
@@ -217,6 +218,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         """Log how the episodes went; returns their metrics."""
         metrics = episode_metrics(self._episodes)
         self.metrics.log_dict(metrics, key=ENV_RUNNER_RESULTS, window=1)
+        if self.env_runner is None:
+            self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), self._replaced, window=1)
+            self._replaced = 0
         # The parts of the previous stage's reward are no longer measured.
         self.metrics.delete(ENV_RUNNER_RESULTS, "reward_parts", key_error=False)
         parts = reward_part_means(self._episodes)
