@@ -67,9 +67,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
     def setup(self, config: ReinforcePPConfig) -> None:
         """Build learners and, where it samples, runners."""
         self._schedule = Schedule(self.config.stages)
+        self._replaced = 0  # env runners, since the last step was logged
         self._steps_done, self._env_steps = 0, 0
         self._episodes: list[Episode] = []
-        self._replaced = 0  # env runners, since the last step was logged
         super().setup(config)
         self._setup_runners()
 
@@ -162,7 +162,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         return episodes
 
     def _sample(self, tasks: list[Task], weights: Any) -> list[Episode]:
-        """Play one episode for each task, each group on one runner; a remote runner that dies is replaced."""
+        """Play one episode for each task, each group on one runner."""
         stage, most = self._schedule.stage, self._schedule.max_steps
         progress = None if most is None else (self._steps_done, most)
         asked = {"reward": stage.reward, "split": stage.split, "progress": progress, "weights": weights}
