@@ -22,6 +22,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.rllib.utils.actor_manager import RemoteCallResults, ResultOrError
 from search_agents.cli import main
 from search_agents.learning import ReinforcePPConfig, deaths
+from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 from search_agents.learning.learner_group import EpisodeLearnerGroup
 from search_agents.models import find_model
 
@@ -93,8 +94,11 @@ def test_a_runner_that_is_killed_in_mid_rollout_is_replaced_and_its_episodes_are
     )
     algo = config.build_algo()
     try:
-        undisturbed = algo._sample_batch(algo._request(algo._weights(), ahead=0))
+        start = save_checkpoint(algo, tmp_path / "start")
+        algo.train()
+        undisturbed = algo.episodes
         assert any(episode.metrics["searches"] for episode in undisturbed), "else nobody would be killed"
+        load_checkpoint(algo, start)
         runners = pids(algo)
         armed.touch()
         result = algo.train()

@@ -73,11 +73,11 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
     def setup(self, config: ReinforcePPConfig) -> None:
         """Build learners and, where it samples, runners."""
         self._schedule = Schedule(self.config.stages)
+        self._replaced = 0  # env runners, since the last step was logged
         self._steps_done, self._env_steps = 0, 0
         self._episodes: list[Episode] = []
         self._asked: BatchRequest | None = None
         self._in_flight: Future[list[Episode]] | None = None
-        self._replaced_runners = 0
         super().setup(config)
         self._setup_runners()
 
@@ -136,10 +136,6 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         with self.metrics.log_time((TIMERS, "sample"), reduce="mean", window=1):
             request = self._asked or self._request(weights, ahead=0)
             self._episodes = self._collect(request)
-        # Counted where the batch was sampled, perhaps in another thread; the logger is not made for two.
-        if self.env_runner is None:
-            self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), self._replaced_runners, reduce="sum")
-            self._replaced_runners = 0
         valid = self._valid_episodes()
         self._count_env_steps(sum(len(episode.transcript.turns) for episode in self._episodes))
         # Before the update, since it says what the batch that is sampled meanwhile is asked.
@@ -218,7 +214,7 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         bounds = np.linspace(0, groups, runners + 1).astype(int) * self.config.group_size
         requests = [{"tasks": tasks[start:stop], **asked} for start, stop in pairwise(bounds.tolist())]
         parts, replaced = sample_on_runners(self.env_runner_group, requests)
-        self._replaced_runners += replaced
+        self._replaced += replaced
         return [episode for part in parts for episode in part]
 
     def _valid_episodes(self) -> list[Episode]:
@@ -263,6 +259,9 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         """Log how the episodes went; returns their metrics."""
         metrics = episode_metrics(self._episodes)
         self.metrics.log_dict(metrics, key=ENV_RUNNER_RESULTS, window=1)
+        if self.env_runner is None:
+            self.metrics.log_value((ENV_RUNNER_RESULTS, "replaced_runners"), self._replaced, window=1)
+            self._replaced = 0
         # The parts of the previous stage's reward are no longer measured.
         self.metrics.delete(ENV_RUNNER_RESULTS, "reward_parts", key_error=False)
         parts = reward_part_means(self._episodes)
