@@ -229,8 +229,8 @@ def test_another_split_is_asked_from_the_next_reset_on():
     envs.set_split("train")
     _, infos = envs.reset(options={"question": "train-00003"})
     assert infos["question_id"][0] == "train-00003"
-    with pytest.raises(ConfigError, match="unknown split 'dev'"):
-        envs.set_split("dev")
+    with pytest.raises(ConfigError, match="unknown split 'later'"):
+        envs.set_split("later")
 
 
 def test_a_split_with_another_corpus_or_of_a_ready_dataset_is_refused(settings, tmp_path):

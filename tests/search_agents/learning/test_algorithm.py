@@ -162,9 +162,9 @@ def test_each_stage_asks_the_questions_of_its_split(make_config: Callable[..., A
 
 
 def test_a_stage_whose_split_is_not_there_is_refused_before_the_first_step(make_config: Callable[..., Any]) -> None:
-    config = make_config(stages=[{"name": "one", "reward": "stage1", "split": "dev"}])
+    config = make_config(stages=[{"name": "one", "reward": "stage1", "split": "later"}])
     config.environment("SearchQA-FictionalWiki-v0", env_config={"dataset": "fictional-wiki"})
-    with pytest.raises(ConfigError, match="unknown split 'dev'"):
+    with pytest.raises(ConfigError, match="unknown split 'later'"):
         config.build_algo()
 
 
