@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 from search_agents.config import TrainConfig, differing_keys, find_recipe, load_config
-from search_agents.config.schema import LearnerSection
+from search_agents.config.sections import LearnerSection
 from search_agents.evaluation.report import table
 from search_agents.learning.run_folder import RunFolder
 

@@ -23,7 +23,7 @@ pytest.importorskip("torch")
 
 import cloudpickle
 from search_agents.cli import main
-from search_agents.config.schema import ServerSection
+from search_agents.config.sections import ServerSection
 from search_agents.engines.base import GenerationRequest, SamplingParams
 from search_agents.engines.openai import OpenAIEngine
 

@@ -48,7 +48,7 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Play one episode."""
     no_settings(parser("play", ""), settings)
-    from search_agents.config.schema import EnvSection
+    from search_agents.config.sections import EnvSection
     from search_agents.evaluation.environments import make_env
     from search_env.dialects import get_dialect
 

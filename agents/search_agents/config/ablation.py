@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_valida
 
 from search_agents.config.load import Override, dotted_keys, load_config
 from search_agents.config.recipes import find_recipe
-from search_agents.config.schema import PlainName, SampleConfig, Section, SFTConfig, TrainConfig
+from search_agents.config.schema import SampleConfig, SFTConfig, TrainConfig
+from search_agents.config.sections import PlainName, Section
 
 __all__ = [
     "METRICS",

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, Po
 
 from search_agents.config.load import Override, dotted_keys, load_config
 from search_agents.config.recipes import find_recipe
-from search_agents.config.schema import Section, TrainConfig
+from search_agents.config.schema import TrainConfig
+from search_agents.config.sections import Section
 from search_env.errors import ConfigError, unknown_name
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_agents.config.schema import ModelSection
+from search_agents.config.sections import ModelSection
 from search_agents.engines.base import Engine
 from search_agents.models import find_model, model_fingerprint
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
-from search_agents.config.schema import ServerSection
+from search_agents.config.sections import ServerSection
 from search_agents.engines.base import (
     Capability,
     Completion,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from search_agents.config import ComparisonConfig
-from search_agents.config.schema import QuestionSet
+from search_agents.config.sections import QuestionSet
 from search_agents.engines.base import Engine
 from search_agents.engines.build import make_engine
 from search_agents.evaluation.environments import check_env_section

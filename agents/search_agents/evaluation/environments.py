@@ -8,7 +8,7 @@ from typing import Any, cast
 import gymnasium
 
 from search_agents.config.recipes import find_prompt
-from search_agents.config.schema import EnvSection
+from search_agents.config.sections import EnvSection
 from search_env import SearchQAEnv, SearchQAVectorEnv
 from search_env.dialects import PromptStyle, get_dialect, read_prompt_file
 from search_env.errors import ConfigError, unknown_name

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_agents.config.schema import JudgeSection
+from search_agents.config.sections import JudgeSection
 from search_agents.engines.base import Engine, GenerationRequest, SamplingParams
 from search_agents.evaluation.transcript_log import is_valid
 from search_agents.learning.run_folder import append_jsonl, read_jsonl, write_jsonl

@@ -10,7 +10,7 @@ from typing import Any
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from search_agents.config import SFTConfig, TrainConfig
-from search_agents.config.schema import OptimizerSection
+from search_agents.config.sections import OptimizerSection
 from search_agents.engines.pretrained import find_device
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.evaluation.environments import check_env_section, env_arguments

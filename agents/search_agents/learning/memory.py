@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 
-from search_agents.config.schema import ModelSection, OptimizerSection, RolloutSection
+from search_agents.config.sections import ModelSection, OptimizerSection, RolloutSection
 from search_agents.engines.pretrained import load_config
 from search_agents.learning.rl_module import LOGITS_PER_CHUNK
 

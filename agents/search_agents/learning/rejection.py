@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from search_agents.config.schema import KeepSection
+from search_agents.config.sections import KeepSection
 from search_agents.rollout import Episode
 
 __all__ = ["choose", "is_right"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from search_agents.config import EvalConfig, SampleConfig
-from search_agents.config.schema import EvaluationSection
+from search_agents.config.sections import EvaluationSection
 from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.learning.encode import prefill_of, tokenizer_fingerprint

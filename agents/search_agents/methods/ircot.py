@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.chain_of_thought import ANSWER_MARK, first_sentence, reason, stated_answer, think
 from search_agents.methods.prompts import first_line, numbered_passages
 from search_agents.methods.standard_rag import READ_AND_ANSWER

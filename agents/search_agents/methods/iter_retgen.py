@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.chain_of_thought import conclude, think
 from search_agents.methods.prompts import passages
 from search_agents.methods.standard_rag import READ_AND_ANSWER

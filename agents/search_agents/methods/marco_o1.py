@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Capability, FinishReason
 from search_agents.methods.base import Setting, able
 from search_agents.methods.long_thought import BEGINNING, OUTPUT_END, THOUGHT_END, LongThoughtMethod

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting, env_like
 from search_agents.methods.prompts import begun_prompt
 from search_agents.methods.steps import Steps, generate, note, retrieve

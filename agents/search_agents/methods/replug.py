@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Capability, Completion, FinishReason
 from search_agents.methods.base import Setting, able
 from search_agents.methods.prompts import first_line, passages, short_answer_prompt

@@ -27,7 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_env.errors import ConfigError, MissingDependencyError, ModelError
 
 __all__ = ["RewardModel", "RewardTraining", "pairwise_loss", "pointwise_loss"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.prompts import begun_prompt, numbered_passages
 from search_agents.methods.steps import Steps, generate, note, retrieve
 from search_agents.methods.stepwise import StepwiseMethod

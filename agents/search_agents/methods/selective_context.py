@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Capability, ScoredText
 from search_agents.methods.base import Setting
 from search_agents.methods.compression import document_text, sentences, shown

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.chain_of_thought import RUN_ON, without_stop
 from search_agents.methods.prompts import begun_prompt, first_line, passages
 from search_agents.methods.steps import Steps, generate, note, retrieve

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting
 from search_agents.methods.long_thought import BEGINNING, LongThoughtMethod
 from search_agents.methods.steps import Steps, note, retrieve, side_by_side

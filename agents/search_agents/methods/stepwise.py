@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import (
     Capability,
     Completion,

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.prompts import first_line, passages
 from search_agents.methods.steps import Steps, generate_all, note, retrieve, side_by_side
 from search_agents.methods.stepwise import StepwiseMethod

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting, env_like
 from search_agents.methods.search_r1 import SearchR1
 from search_agents.retrieval.simulate import SimulatedRetriever, SimulatedSettings

@@ -15,7 +15,7 @@ from search_env.errors import ModelError
 
 if TYPE_CHECKING:
     from search_agents.config import SFTConfig, TrainConfig
-    from search_agents.config.schema import ModelSection
+    from search_agents.config.sections import ModelSection
 
 __all__ = ["PROTOCOL_FILE", "SHIPPED", "find_model", "model_fingerprint", "read_protocol", "write_protocol"]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from search_agents.cli import main
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods import naive
 
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from search_agents.cli import main
-from search_agents.config.schema import ModelSection, ServerSection
+from search_agents.config.sections import ModelSection, ServerSection
 from search_agents.engines.base import Capability, FinishReason, GenerationRequest, SamplingParams, ScoringRequest
 from search_agents.engines.build import make_engine, model_identity
 from search_agents.engines.openai import OpenAIEngine, restore_stop

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from search_agents.config.schema import JudgeSection
+from search_agents.config.sections import JudgeSection
 from search_agents.engines.scripted import ScriptedEngine
 from search_agents.evaluation.judge import (
     Judgement,

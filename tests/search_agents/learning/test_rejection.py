@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from search_agents.config.schema import KeepSection
+from search_agents.config.sections import KeepSection
 from search_agents.learning.rejection import choose, is_right
 from search_agents.rollout import Episode, SegmentKind, TokenSegment
 

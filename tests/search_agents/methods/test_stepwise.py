@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Capability, GenerationRequest, SamplingParams
 from search_agents.engines.scripted import ScriptedEngine
 from search_agents.methods import Setting, check_method, make_method

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from search_agents.config import EvalConfig, TrainConfig, find_recipe, load_config, parse_flags
-from search_agents.config.schema import ModelSection
+from search_agents.config.sections import ModelSection
 from search_agents.models import SHIPPED, find_model, read_protocol, write_protocol
 
 from search_env.errors import ModelError

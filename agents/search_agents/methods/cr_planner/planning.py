@@ -6,7 +6,7 @@ import re
 
 from pydantic import NonNegativeFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.cr_planner.mdp import State, SubGoal
 from search_agents.methods.prompts import first_line
 from search_agents.methods.steps import Steps, generate_all, retrieve

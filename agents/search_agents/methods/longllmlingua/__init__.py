@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Capability
 from search_agents.methods.compression import document_text, shown
 from search_agents.methods.longllmlingua.compress import (

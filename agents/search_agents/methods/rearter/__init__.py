@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.base import Engine, GenerationRequest
 from search_agents.methods.base import Setting
 from search_agents.methods.rearter.lookahead import Scorer, chain_values, prefix_text, sigmoid

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting
 from search_agents.methods.rearter.lookahead import prefix_text
 from search_agents.methods.rearter.reasoning import Path, Wording, look_ahead, sum_up

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, NonNegativeInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.learning.run_folder import write_jsonl
 from search_agents.methods.base import Setting

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting
 from search_agents.methods.compression import document_text, shown
 from search_agents.methods.recomp.fit_options import RecompFitOptions

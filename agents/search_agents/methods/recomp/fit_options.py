@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 
 __all__ = ["RecompFitOptions"]
 

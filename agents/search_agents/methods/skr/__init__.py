@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from search_agents.config.schema import Section
+from search_agents.config.sections import Section
 from search_agents.methods.base import Setting
 from search_agents.methods.prompts import begun_prompt
 from search_agents.methods.skr.collect import think_it_over
