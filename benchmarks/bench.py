@@ -8,7 +8,8 @@ Runs, one after another, `vllm_rollout.py` (episodes against a loop over Hugging
 `environment.py` (a step against other packages'). What needs a package that is not there is left out and named. Each of
 these scripts says what it measures and checks that all do equal work.
 
---write keeps benchmarks/results/bench.json and bench.md.
+--write keeps benchmarks/results/bench.json and bench.md after each part. The whole takes an hour or two and wants a
+machine that does nothing else; `--parts learner --write` measures one part anew and leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -43,16 +44,18 @@ AIMS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print the page, and keep it if asked."""
     arguments = _arguments(argv)
-    figures: dict[str, Any] = {**about(["bench.py"]), "left_out": {}}
-    figures["model"] = Path(find_model(arguments.model)).name
-    parts = {"rollout": _rollout, "learner": _learner, "rllib": _rllib, "environment": _environment}
-    for name in arguments.parts or parts:
+    kept = RESULTS / "bench.json"
+    figures: dict[str, Any] = json.loads(kept.read_text()) if arguments.write and kept.is_file() else {"parts": {}}
+    for name in arguments.parts or PARTS:
         print(f"bench: {name}", file=sys.stderr, flush=True)
-        parts[name](arguments, figures)
+        told = {**about(["bench.py", "--parts", name]), "model": Path(find_model(arguments.model)).name, "left_out": {}}
+        found = PARTS[name](arguments, told["left_out"])
+        if found or name not in figures["parts"]:  # what cannot be measured here may have been elsewhere
+            figures = {**figures, **found, "parts": {**figures["parts"], name: told}}
+        if arguments.write:
+            kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            kept.with_suffix(".md").write_text(markdown(figures), encoding="utf-8")
     print(markdown(figures))
-    if arguments.write:
-        (RESULTS / "bench.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        (RESULTS / "bench.md").write_text(markdown(figures), encoding="utf-8")
 
 
 def entry(ours: Sequence[float], theirs: Sequence[float], **more: Any) -> dict[str, Any]:
@@ -77,9 +80,8 @@ def markdown(figures: Mapping[str, Any]) -> str:
     lines = [
         "# Against the peers",
         "",
-        f"`{figures['command']}`, {figures['date']}, {figures['machine']}; model {figures['model']}. Ratios are "
-        "medians of rounds that were taken in turn, with the lowest and the highest. Wall time is what a user waits; "
-        "processor time does not count what other jobs took, nor a search that is waited for.",
+        "Ratios are medians of rounds that were taken in turn, with the lowest and the highest. Wall time is what a "
+        "user waits; processor time does not count what other jobs took, nor a search that is waited for.",
         "",
         "| figure | value | spread | by processor time | ours | theirs | aim |",
         "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
@@ -89,20 +91,24 @@ def markdown(figures: Mapping[str, Any]) -> str:
             spread, (ours, *theirs) = each["spread"], each["raw"].values()
             cells = [f"{name}, {kind}", each["value"], f"{spread[0]} to {spread[1]}", each.get("by_processor_time", "")]
             lines.append(f"| {' | '.join(map(str, [*cells, ours, *(theirs or ['']), AIMS[name]]))} |")
-    lines += ["", *(f"Not measured: {name}, for {why}." for name, why in figures["left_out"].items())]
+    lines.append("")
+    for told in figures["parts"].values():
+        lines.append(f"* `{told['command']}`, {told['date']}, {told['machine']}; model {told['model']}")
+        lines += [f"* Not measured: {name}, for {why}." for name, why in told["left_out"].items()]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _rollout(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _rollout(arguments: argparse.Namespace, left_out: dict[str, str]) -> dict[str, Any]:
     if not Path(arguments.vllm_python).exists():
-        figures["left_out"]["rollout"] = "there is no Python with vLLM: `make test-vllm` makes one"
-        return
+        left_out["rollout"] = "there is no Python with vLLM: `make test-vllm` makes one"
+        return {}
     trl = ["--trl-python", arguments.trl_python] if arguments.trl_python else []
     settings = ["--model", find_model(arguments.model), "--episodes", arguments.episodes, "--rounds", arguments.rounds]
     report = _json([arguments.vllm_python, HERE / "vllm_rollout.py", *settings, *trl])
     wall, cpu = (report[clock]["rounds"] for clock in ("wall", "cpu"))
     ways = {"vllm": "vllm asynchronous", "transformers": "transformers in turns"}
     peers = {"rollout_vs_hf_loop": "hugging face loop", "rollout_vs_trl": "trl"}
+    figures: dict[str, Any] = {}
     for name, peer in peers.items():
         if peer in wall:
             figures[name] = {
@@ -115,26 +121,28 @@ def _rollout(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
                 for kind, way in ways.items()
             }
     if "trl" not in wall:
-        figures["left_out"]["rollout_vs_trl"] = "no --trl-python was given"
+        left_out["rollout_vs_trl"] = "no --trl-python was given"
     share = entry(cpu["vllm asynchronous"], cpu["vllm alone"])["value"]
     figures["vllm_share_of_raw"] = {
         "vllm": entry(wall["vllm asynchronous"], wall["vllm alone"], unit="tokens per second", by_processor_time=share)
     }
+    return figures
 
 
-def _learner(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _learner(arguments: argparse.Namespace, left_out: dict[str, str]) -> dict[str, Any]:
     if not arguments.trl_python:
-        figures["left_out"]["learner"] = "no --trl-python was given"
-        return
+        left_out["learner"] = "no --trl-python was given"
+        return {}
     settings = ["--model", find_model(arguments.model), "--rounds", arguments.rounds]
     report = _json([sys.executable, HERE / "learner.py", *settings, "--trl-python", arguments.trl_python])
-    figures["learner_speed_vs_trl"], figures["learner_memory_vs_trl"] = {}, {}
+    speed: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
     for number_format in ("float32", "bfloat16"):
         found = report[number_format]
         rates = found["tokens_per_second"]
         fastest = max(("trl", "trl-lean"), key=lambda name: rates[name]["value"])
         for ours in ("ours", "ours-lean"):
-            figures["learner_speed_vs_trl"][f"{ours}, {number_format}"] = {
+            speed[f"{ours}, {number_format}"] = {
                 "value": found["speed_ratio"][f"{ours}/{fastest}"],
                 "spread": [
                     round(rates[ours]["spread"][0] / rates[fastest]["spread"][1], 2),
@@ -145,23 +153,25 @@ def _learner(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
                 "unit": "trained tokens per second",
             }
         rounds = found["peak_mib_rounds"]
-        figures["learner_memory_vs_trl"][number_format] = entry(
-            rounds["ours-lean"], rounds["trl-lean"], unit="MiB that grow in a step"
-        )
+        memory[number_format] = entry(rounds["ours-lean"], rounds["trl-lean"], unit="MiB that grow in a step")
+    return {"learner_speed_vs_trl": speed, "learner_memory_vs_trl": memory}
 
 
-def _rllib(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _rllib(arguments: argparse.Namespace, left_out: dict[str, str]) -> dict[str, Any]:
     # The tiny model: the smaller the model, the more of an iteration RLlib could be.
     report = _json([sys.executable, HERE / "rllib.py", "--rounds", arguments.rounds])
-    figures["rllib_overhead"] = {"by processor time": report["rllib_overhead"]}
+    return {"rllib_overhead": {"by processor time": report["rllib_overhead"]}}
 
 
-def _environment(arguments: argparse.Namespace, figures: dict[str, Any]) -> None:
+def _environment(arguments: argparse.Namespace, left_out: dict[str, str]) -> dict[str, Any]:
     pythons = {OURS: sys.executable} | dict(arguments.peer)
     found = summary(measure_in_turn(pythons, make_work(40), 2 * arguments.rounds + 1))
     rows = {row["name"]: row["step_us"]["value"] for row in found["rows"]}
-    figures["vector_step_us"] = {"ours": found["vector_step_us"] | {"raw": {"ours": found["vector_step_us"]["value"]}}}
-    figures["environments_us"] = rows
+    ours = found["vector_step_us"]
+    return {"vector_step_us": {"ours": ours | {"raw": {"ours": ours["value"]}}}, "environments_us": rows}
+
+
+PARTS = {"rollout": _rollout, "learner": _learner, "rllib": _rllib, "environment": _environment}
 
 
 def _json(command: Sequence[Any]) -> dict[str, Any]:
@@ -186,10 +196,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--peer", action="append", type=_peer, default=[], metavar="NAME=PYTHON", help="see environment.py"
     )
-    parser.add_argument("--parts", nargs="+", choices=["rollout", "learner", "rllib", "environment"], help="only these")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="times that each is measured [%(default)s]")
     parser.add_argument("--episodes", type=int, default=32, help="of a round of rollouts [%(default)s]")
-    parser.add_argument("--write", action="store_true", help="keep bench.json and bench.md")
+    parser.add_argument("--write", action="store_true", help="keep bench.json and bench.md, part by part")
     return parser.parse_args(argv)
 
 

@@ -60,6 +60,12 @@ def test_the_page_names_what_was_not_measured(
     for name in ("rollout_vs_trl", "learner"):
         assert f"Not measured: {name}, for no --trl-python was given." in page
     assert str(tmp_path) not in page and sys.executable not in page
+    monkeypatch.setattr(bench, "_json", lambda _: {"rllib_overhead": bench.entry([1.0], [2.0])})
+    bench.main(["--parts", "rllib", "learner", "--write"])
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert list(kept["parts"]) == ["rollout", "learner", "rllib"] and kept["rllib_overhead"]
+    assert kept["rollout_vs_hf_loop"] == figures["rollout_vs_hf_loop"]
+    assert kept["parts"]["learner"] == figures["parts"]["learner"]
 
 
 def test_memory_has_the_spread_of_its_rounds(
