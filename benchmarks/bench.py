@@ -48,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures: dict[str, Any] = json.loads(kept.read_text()) if arguments.write and kept.is_file() else {"parts": {}}
     for name in arguments.parts or PARTS:
         print(f"bench: {name}", file=sys.stderr, flush=True)
-        told = {**about(["bench.py", "--parts", name]), "model": Path(find_model(arguments.model)).name, "left_out": {}}
-        found = PARTS[name](arguments, told["left_out"])
+        left_out: dict[str, str] = {}
+        told = {**about(["bench.py", "--parts", name]), "model": Path(find_model(arguments.model)).name}
+        found = PARTS[name](arguments, left_out)
         if found or name not in figures["parts"]:  # what cannot be measured here may have been elsewhere
-            figures = {**figures, **found, "parts": {**figures["parts"], name: told}}
+            figures = {**figures, **found, "parts": {**figures["parts"], name: {**told, "left_out": left_out}}}
         if arguments.write:
             kept.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
             kept.with_suffix(".md").write_text(markdown(figures), encoding="utf-8")
