@@ -36,6 +36,9 @@ class Algorithm:
     def get_progress(self) -> dict[str, int]:
         return {"steps_done": self._step}
 
+    def get_sampler(self) -> None:
+        return None
+
 
 def run(path: Path) -> None:
     """All that a short run writes."""

@@ -172,7 +172,7 @@ def test_an_evaluation_leaves_scores_transcripts_and_circumstances(
     assert main(argv) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == str(out)
-    assert "| r1-searcher, temperature 0 | 0.500 | 0.500 |" in printed
+    assert "| r1-searcher, temperature 0 | 0.500 | 0.000 to 1.000 | 0.500 |" in printed
     result = json.loads((out / "result.json").read_text())
     assert [(row["temperature"], row["n"], row["em"], row["search_rate"]) for row in result["results"]] == [
         (0, 2, 0.5, 0.0),
