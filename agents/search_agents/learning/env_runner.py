@@ -13,7 +13,6 @@ from typing import Any
 
 import gymnasium as gym
 import ray
-import torch
 from ray.rllib.core import COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
@@ -28,6 +27,7 @@ from search_agents.engines.transformers import TransformersEngine
 from search_agents.engines.vllm import VLLMEngine
 from search_agents.learning.rl_module import LLMModule
 from search_agents.learning.schedule import RewardSpec
+from search_agents.learning.torch_settings import use_torch
 from search_agents.rollout import Episode, Task, play
 
 __all__ = ["LocalEnvRunnerGroup", "TextEnvRunner"]
@@ -45,8 +45,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
     def __init__(self, *, config: Any, module: LLMModule | None = None, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self._shares_module = module is not None
-        if self.config.torch_threads:
-            torch.set_num_threads(self.config.torch_threads)
+        use_torch(self.config.torch_threads)
         self.make_env()
         self.module: Any = module
         self.make_module()

@@ -43,6 +43,7 @@ from search_agents.learning.rl_module import (
     unpack,
 )
 from search_agents.learning.sharding import is_first, most, part_like, whole
+from search_agents.learning.torch_settings import use_torch
 
 __all__ = [
     "LENGTHS",
@@ -79,8 +80,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
 
     def build(self) -> None:
         """Build module and optimizer."""
-        if self.config.torch_threads:
-            torch.set_num_threads(self.config.torch_threads)
+        use_torch(self.config.torch_threads)
         super().build()
 
     def _make_module(self) -> Any:
