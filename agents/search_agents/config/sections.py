@@ -397,8 +397,10 @@ class SamplingSection(Section):
     """Split of the dataset that holds the questions."""
     questions: PositiveInt = 1000
     """Questions to ask, spread evenly over the split when it has more."""
+    teacher: Literal["model", "annotation"] = "model"
+    """Who plays: the model, or the set's own annotation (look-ups or gold titles), for a model to begin with."""
     samples: PositiveInt = 5
-    """Episodes for each question."""
+    """Episodes for each question; the annotation has one."""
 
 
 class KeepSection(Section):

@@ -7,6 +7,7 @@ always hold the same questions, so a sampling that was stopped ends as one that 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import torch
 
 from search_agents.config import EvalConfig, SampleConfig
 from search_agents.config.sections import EvaluationSection
+from search_agents.engines.base import SamplingParams, TokenEngine
 from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
+from search_agents.learning.demonstrations import Demonstrator
 from search_agents.learning.encode import prefill_of, tokenizer_fingerprint
 from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
@@ -98,19 +101,33 @@ class _Sampling:
                 run=config.run,
             )
         )
-        self._engine = require_sessions(make_engine(config.model), "`search-env sample`")
+        annotated = asked.teacher == "annotation"
+        self._samples = 1 if annotated else asked.samples
+        self._engine = self._demonstrator() if annotated else self._model()
+        self._setting = self._play.setting(self._engine, temperature=config.rollout.temperature)
+        if annotated:  # it counts bytes; the tokens of whoever imitates it are counted then
+            room = self._engine.max_context
+            unbounded = SamplingParams(max_tokens=room)
+            self._setting = dataclasses.replace(self._setting, sampling=unbounded, max_tokens=room, chat=False)
         self.description = {
             "config": config.model_dump(mode="json"),
             "environment": self._play.describe(),
-            "model_fingerprint": model_identity(config.model),
+            "model_fingerprint": None if annotated else model_identity(config.model),
             "tokenizer_fingerprint": tokenizer_fingerprint(self._engine.tokenizer),
             "prefill": prefill_of(self._play.env.rules),
         }
 
+    def _model(self) -> TokenEngine:
+        return require_sessions(make_engine(self._config.model), "`search-env sample`")
+
+    def _demonstrator(self) -> Demonstrator:
+        env = self._play.env
+        return Demonstrator(self._play.questions, env.retriever, env.rules, top_k=self._config.env.top_k)
+
     def go(self, folder: TrajectoryFolder, display: str) -> str:
         """Do all that is left to do."""
-        questions, samples = self._play.questions, self._config.sampling.samples
-        size = max(1, self._config.rollout.num_envs // samples)
+        questions = self._play.questions
+        size = max(1, self._config.rollout.num_envs // self._samples)
         first = len(folder.outcomes()) // size * size
         folder.rewind(first)
         progress = make_progress(display, len(questions))
@@ -127,8 +144,7 @@ class _Sampling:
 
     def _chunk(self, folder: TrajectoryFolder, questions: Sequence[Question], start: int) -> None:
         """Play the questions, and write what is kept of them."""
-        config, setting = self._config, self._play.setting(self._engine, temperature=self._config.rollout.temperature)
-        samples, seed = config.sampling.samples, config.run.seed
+        config, setting, samples, seed = self._config, self._setting, self._samples, self._config.run.seed
         tasks = [
             Task(question.id, number, derive_seed(seed, number, attempt))
             for number, question in enumerate(questions, start)

@@ -16,7 +16,7 @@ from search_env.metrics import mentions
 from search_env.types import Document, Hop, Prompt, Question, Transcript
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["Oracle", "RandomAgent", "hops_to_follow", "make_oracle", "make_random_agent"]
+__all__ = ["Oracle", "RandomAgent", "holds", "hops_to_follow", "make_oracle", "make_random_agent"]
 
 
 class _Rule(PlayingMethod):
@@ -64,7 +64,7 @@ class Oracle(_Rule):
         question = transcript.question
         found = zip(hops_to_follow(question), transcript.turns, strict=True)
         by_title = not question.decomposition and question.gold_titles
-        whole = all(any(_holds(hit.document, hop, by_title=bool(by_title)) for hit in turn.hits) for hop, turn in found)
+        whole = all(any(holds(hit.document, hop, by_title=bool(by_title)) for hit in turn.hits) for hop, turn in found)
         return question.answers[0] if whole else "not found"
 
 
@@ -106,7 +106,8 @@ def make_random_agent(setting: Setting) -> RandomAgent:
     return RandomAgent(setting.env, seed=setting.seed)
 
 
-def _holds(document: Document, hop: Hop, *, by_title: bool) -> bool:
+def holds(document: Document, hop: Hop, *, by_title: bool) -> bool:
+    """Whether a document is what a look-up should find: by its title, or because it mentions what is looked for."""
     return document.title == hop.answer if by_title else mentions(f"{document.title} {document.text}", hop.answer)
 
 

@@ -168,6 +168,19 @@ def test_a_sampling_keeps_what_is_right_and_counts_what_it_threw_away(sampled: P
     assert lines[-1] == str(sampled)
 
 
+def test_an_annotated_set_can_be_the_teacher_and_is_imitated_in_the_tokens_of_the_model(
+    recipes: Path, tmp_path: Path
+) -> None:
+    settings = ["--sampling.teacher", "annotation", "--out", str(tmp_path / "shown")]
+    printed = quietly(["sample", "--config", str(recipes / "sample.yaml"), *settings])
+    assert "6 questions, 6 episodes: 6 right, 6 kept (6 with a search) of 6 questions" in printed
+    described = json.loads((tmp_path / "shown" / "sampling.json").read_text())
+    assert described["config"]["sampling"]["teacher"] == "annotation" and described["model_fingerprint"] is None
+    quietly(sft(recipes, tmp_path / "shown", tmp_path / "run", "--sft.epochs", "1"))
+    imitated = json.loads((tmp_path / "run" / "summary.json").read_text())["imitated"]
+    assert (imitated["episodes"], imitated["too_long"], imitated["encoded_again"]) == (6, 0, True)
+
+
 def test_a_sampling_that_is_killed_and_interrupted_and_resumed_ends_as_if_it_had_not_been(
     recipes: Path, sampled: Path, tmp_path: Path, teacher: None, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
