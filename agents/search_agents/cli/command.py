@@ -38,7 +38,7 @@ _VERBS = {
     "report": "write the curves, figures and samples of training runs, of one or of several seeds, as one HTML file",
     "resume": "go on with a training run, a sampling or an evaluation that was stopped",
     "index": "index a corpus for searching: on disk, or on a search server behind an alias",
-    "data": "measure, check, fetch, index, generate and draw question sets",
+    "data": "measure, check, fetch, index, join, generate and draw question sets",
     "fit": "train the part that a method has of its own: labels from the model in use, then the part",
     "bench": "compare many methods under one setting, or test a finding of the paper by training its arms",
     "leaderboard": "put evaluations on a board, score their episodes again, and show it",

@@ -1,11 +1,13 @@
-"""``search-env data``: question sets measured, checked, fetched, indexed, generated and drawn."""
+"""``search-env data``: question sets measured, checked, fetched, indexed, joined, generated and drawn."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +18,7 @@ from search_env.errors import ConfigError
 
 if TYPE_CHECKING:
     from search_env.datasets import Dataset, SkippedRows
+    from search_env.types import Document, Question
 
 __all__ = ["parser", "run"]
 
@@ -24,6 +27,7 @@ _ACTIONS = {
     "check": "read every row, and look for questions that two of the sets share (needs SET …)",
     "pull": "fetch a published set from the hub, at its pinned revision, as JSON lines (needs SET and --out)",
     "index": "index the corpus of a set on disk, for the retriever {name: bm25, index: FOLDER} (needs SET and --out)",
+    "join": "write several sets as one, for SearchQA-Custom-v0, its ids behind the sets' names (needs SET … and --out)",
     "generate": "write a FictionalWiki of any size as JSON lines (needs --passages and --out)",
     "stage-sets": "draw the sets of the training stages from labelled questions (needs --curriculum, --source, --out)",
 }
@@ -67,6 +71,7 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env data info fictional-wiki hotpotqa=../shared/data/hotpotqa:dev",
             "search-env data check hotpotqa=../shared/data/hotpotqa:train hotpotqa=../shared/data/hotpotqa:dev",
             "search-env data pull musique:train --out data/musique",
+            "search-env data join hotpotqa=data/hotpotqa:train musique=data/musique:train --out data/two-sets",
             "search-env data generate --passages 100000 --out data/wiki --index",
             "search-env data stage-sets --curriculum r1-searcher --source hotpotqa=h.jsonl "
             "--source 2wikimultihopqa=w.jsonl --out data/stages",
@@ -93,11 +98,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Do what was asked."""
     made = parser("data", "")
     no_settings(made, settings)
-    if arguments.action in ("info", "check", "pull", "index") and not arguments.sets:
+    if arguments.action in ("info", "check", "pull", "index", "join") and not arguments.sets:
         made.error(f"data {arguments.action} needs a question set, for example fictional-wiki")
     if arguments.action == "generate" and arguments.passages is None:
         made.error("data generate needs --passages N, for example 10000")
-    if arguments.action in ("pull", "index", "generate", "stage-sets") and arguments.out is None:
+    if arguments.action in ("pull", "index", "join", "generate", "stage-sets") and arguments.out is None:
         made.error(f"data {arguments.action} needs --out FOLDER")
     if arguments.action == "stage-sets" and not (arguments.curriculum and arguments.source):
         made.error("data stage-sets needs --curriculum NAME and --source NAME=FILE")
@@ -106,6 +111,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         "check": _check,
         "pull": _pull,
         "index": _index,
+        "join": _join,
         "generate": _generate,
         "stage-sets": _stage_sets,
     }
@@ -184,6 +190,26 @@ def _index(arguments: argparse.Namespace) -> None:
         write_corpus(corpus, documents.values())
         built = build_folder(corpus, arguments.out)
     write(f"{arguments.out}: {len(built):,} documents, {built.fingerprint}")
+
+
+def _join(arguments: argparse.Namespace) -> None:
+    from search_env.datasets.jsonl import write_folder
+
+    questions: dict[str, list[Question]] = {}
+    documents: dict[str, list[Document]] = {}
+    splits = Counter(f"{given.name}:{given.split}" for given in arguments.sets)
+    given_twice = [name for name, count in splits.items() if count > 1]
+    if given_twice:
+        raise ConfigError(f"{given_twice[0]} is given twice; give each split of a set once.")
+    for given in arguments.sets:
+        dataset, _ = given.load(arguments.skip_malformed)
+        named = [replace(question, id=f"{given.name}/{question.id}") for question in dataset.questions]
+        questions.setdefault(given.split, []).extend(named)
+        found = [replace(document, id=f"{given.name}/{document.id}") for document in dataset.documents]
+        documents.setdefault(given.split, []).extend(found)
+    for split, asked in questions.items():
+        write_folder(arguments.out, split, asked, documents[split])
+        write(f"{arguments.out / split}.jsonl: {len(asked):,} questions over {len(documents[split]):,} passages")
 
 
 def _generate(arguments: argparse.Namespace) -> None:

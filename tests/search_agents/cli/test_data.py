@@ -1,6 +1,7 @@
 """``search-env data`` and ``search-env difficulty`` on small sets."""
 
 import json
+from dataclasses import replace
 
 import datasets as hub
 import pytest
@@ -182,6 +183,25 @@ def test_stage_sets_leave_out_malformed_rows_of_their_sources_when_asked(tmp_pat
     assert f"hotpotqa: 1 malformed row was left out; the first:\n  {source}:121: " in capsys.readouterr().out
 
 
+def test_sets_are_joined_split_by_split_over_all_their_passages(tmp_path, own, capsys):
+    hops = [{"question": "Adam wife", "answer": "Eve"}]
+    asked = {"id": "1", "question": "Who?", "answers": ["Eve"], "decomposition": hops}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "train.jsonl").write_text(json.dumps(asked) + "\n")
+    (other / "corpus.jsonl").write_text('{"id": "1", "title": "Adam", "text": "Eve is his wife."}\n')
+    sets = [f"custom={own}:train", f"hotpotqa={other}:train", f"custom={own}:dev"]
+    out = tmp_path / "joined"
+    assert main(["data", "join", *sets, "--out", str(out)]) == 0
+    first, second = (load("custom", split="train", data=where) for where in (own, other))
+    joined = load("custom", split="train", data=out)
+    assert f"{out / 'train.jsonl'}: {len(joined.questions)} questions" in capsys.readouterr().out
+    assert len(joined.questions) == len(first.questions) + 1 and len(joined.documents) == len(first.documents) + 1
+    assert joined.questions[-1] == replace(second.questions[0], id="hotpotqa/1")
+    assert joined.questions[-1].decomposition and joined.documents[-1].id == "hotpotqa/1"
+    assert len(load("custom", split="dev", data=out).documents) == len(joined.documents)
+
+
 def test_stage_sets_want_labels(tmp_path, own, capsys):
     arguments = ["--curriculum", "hotpotqa-only", "--source", f"hotpotqa={own / 'train.jsonl'}", "--out", str(tmp_path)]
     assert main(["data", "stage-sets", *arguments]) == 2
@@ -196,6 +216,8 @@ def test_stage_sets_want_labels(tmp_path, own, capsys):
         (["pull", "fictional-wiki", "--out", "x"], "unknown published set 'fictional-wiki'"),
         (["generate", "--out", "x"], "data generate needs --passages N"),
         (["generate", "--out", "x", "--passages", "3"], "FictionalWiki has 10 to 5,110,476 passages, got 3"),
+        (["join", "custom=y:dev"], "data join needs --out"),
+        (["join", "custom=y:dev", "custom=z:dev", "--out", "x"], "custom:dev is given twice"),
         (["stage-sets", "--out", "x"], "needs --curriculum NAME and --source NAME=FILE"),
         (["check", "fictional-wiki", "--skip-malformed", "-1"], "'-1' is not a whole number of 0 or more"),
         (["info", "hotpotqe"], "unknown dataset 'hotpotqe'. Did you mean 'hotpotqa'"),
