@@ -10,17 +10,21 @@ import bz2
 import codecs
 import contextlib
 import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 from search_env.errors import DatasetError
 
 __all__ = ["Line", "data_files", "find_file", "plain_name", "read_bytes", "read_lines"]
 
 _MAX_LINE_BYTES = 1 << 26
+_MAX_GROWTH = 1000
+"""Text grows by 3 to 20 times when it is decompressed; a hundred bytes of bzip2 can hold 45 million line ends."""
+_ALWAYS_FITS = 1 << 20
 _PARTS = "wiki_*"  # As WikiExtractor, which made the published dumps, names the files of a folder.
 _MAGIC = {b"\x1f\x8b": ".gz", b"BZ": ".bz2"}
 _KINDS = {".gz": "gzip", ".tgz": "gzip", ".bz2": "bzip2", ".tbz2": "bzip2"}
@@ -107,7 +111,8 @@ def _archived_lines(path: Path) -> Iterator[Line]:
             content = archive.extractfile(member) if member.isfile() else None
             name = f"{path}/{member.name}"
             if content is not None and not Path(member.name).name.startswith("."):
-                with _readable(name), _decompressed(content, Path(member.name).suffix) or content as opened:
+                inner = _decompressed(content, Path(member.name).suffix, name, member.size)
+                with _readable(name), inner or content as opened:
                     yield from _lines(opened, name)
 
 
@@ -131,11 +136,37 @@ def _damaged(path: str | Path, error: Exception) -> DatasetError:
 def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         suffix = _MAGIC.get(file.read(2), path.suffix)
-    return _decompressed(path, suffix) or path.open("rb")
+    return _decompressed(path, suffix, str(path), path.stat().st_size) or path.open("rb")
 
 
-def _decompressed(file: Path | IO[bytes], suffix: str) -> IO[bytes] | None:
-    """What is in a compressed file; None if it is not compressed."""
-    if _KINDS.get(suffix) == "gzip":
-        return cast("IO[bytes]", gzip.open(file, "rb"))
-    return bz2.open(file, "rb") if _KINDS.get(suffix) == "bzip2" else None
+def _decompressed(file: Path | IO[bytes], suffix: str, name: str, size: int) -> IO[bytes] | None:
+    """What is in a compressed file of a size in bytes; None if it is not compressed."""
+    if _KINDS.get(suffix) not in ("gzip", "bzip2"):
+        return None
+    opener: Any = gzip.open if _KINDS[suffix] == "gzip" else bz2.open
+    return io.BufferedReader(_Bounded(opener(file, "rb"), name, size), buffer_size=1 << 17)
+
+
+class _Bounded(io.RawIOBase):
+    """What comes out of a compressed file, as long as it is not absurdly more than went in."""
+
+    def __init__(self, file: IO[bytes], name: str, size: int) -> None:
+        self._file, self._name = file, name
+        self._left = max(_ALWAYS_FITS, size * _MAX_GROWTH)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        read: int = self._file.readinto(buffer)  # type: ignore[attr-defined]  # both kinds have it
+        self._left -= read
+        if self._left < 0:
+            raise DatasetError(
+                f"{self._name}: grows by more than {_MAX_GROWTH} times when it is decompressed, as no text does; "
+                "decompress it yourself if you trust it"
+            )
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -214,6 +214,19 @@ def test_a_truncated_or_damaged_archive_is_named_and_never_skipped(tmp_path, com
         read(write(tmp_path, rows, f"plain.jsonl.{ending}"))
 
 
+@pytest.mark.parametrize("skip", [0, 10])
+def test_a_file_that_grows_as_no_text_does_is_refused_before_it_keeps_a_reader_busy(tmp_path, skip):
+    """Risk 15: found by fuzzing; 45 million empty lines fit into 100 bytes."""
+    bomb = bz2.compress(b"\n" * 45_000_000)
+    path = write(tmp_path, bomb, "corpus.jsonl.bz2")
+    with pytest.raises(DatasetError, match=r"corpus.jsonl.bz2: grows by more than 1000 times .*decompress it yourself"):
+        read(path, skipped=SkippedRows(skip))
+    with pytest.raises(DatasetError, match=r"dump.tar/AA/wiki_00.bz2: grows by more than 1000 times"):
+        read(archive(tmp_path / "dump.tar", {"AA/wiki_00.bz2": bomb}, "w"), skipped=SkippedRows(skip))
+    with pytest.raises(DatasetError, match=r"dump.tar.bz2: grows by more than 1000 times"):
+        read(archive(tmp_path / "dump.tar.bz2", {"AA/wiki_00": b"\n" * 45_000_000}), skipped=SkippedRows(skip))
+
+
 @pytest.mark.parametrize("mode", ["w:bz2", "w:gz", "w"])
 def test_a_truncated_tar_is_named(tmp_path, mode):
     rows = [json.dumps({"id": str(n), "title": "t", "text": [str(n**9)]}) for n in range(3000)]
