@@ -3,12 +3,12 @@
     python benchmarks/reliability.py                                 soak and overload (and wrk if it is installed)
     python benchmarks/reliability.py --only wrk --seconds 15 --write
     python benchmarks/reliability.py --only soak --episodes 100000 --seed 1
-    python benchmarks/reliability.py --only fuzz --fuzz-python .venv-fuzz/bin/python --seconds 600
+    python benchmarks/reliability.py --only fuzz --fuzz-python .venv-fuzz/bin/python --seconds 600 --targets questions
     python benchmarks/reliability.py --only tests --write            tests/reliability and tests/security
 
 Each part that is run replaces its figures in benchmarks/results/reliability.json (--write), with its own command and
-date; the others keep theirs. It exits with 1 if an episode was lost or counted twice, memory grew, the server crashed
-or did not recover, an input broke a target, or a test failed.
+date; the others keep theirs, and so do targets that were not fuzzed. It exits with 1 if an episode was lost or counted
+twice, memory grew, the server crashed or did not recover, an input broke a target, or a test failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import about
-from benchmarks.faults.fuzzing import fuzz
+from benchmarks.faults.fuzzing import fuzz, targets
 from benchmarks.faults.overload import overload
 from benchmarks.faults.soak import soak
 from benchmarks.faults.wrk import installed, wrk
@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures = []
     for part in arguments.only:
         with _without_warnings():
-            figures[part] = {**command, **_RUN[part](arguments)}
+            found = {**command, **_RUN[part](arguments)}
+        figures[part] = _beside_other_targets(figures, found) if part == "fuzz" else found
         failures += [f"{part}: {problem}" for problem in problems(part, figures[part])]
     print(markdown(figures))
     if arguments.write:
@@ -111,8 +112,14 @@ def _wrk(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fuzz(arguments: argparse.Namespace) -> dict[str, Any]:
-    rows = fuzz(arguments.fuzz_python, ROOT / "outputs" / "fuzz", seconds=arguments.seconds)
-    return {"seconds_each": arguments.seconds, "rows": rows}
+    names = arguments.targets
+    return {"rows": fuzz(arguments.fuzz_python, ROOT / "outputs" / "fuzz", names, seconds=arguments.seconds)}
+
+
+def _beside_other_targets(figures: Mapping[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was fuzzed now, in the place of what was fuzzed before of the same targets."""
+    rows = {row["target"]: row for row in (*figures.get("fuzz", {"rows": []})["rows"], *found["rows"])}
+    return {**found, "rows": [rows[target] for target in sorted(rows)]}
 
 
 def _tests(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -144,6 +151,10 @@ _OVERLOAD_NOTE = """
 `search-env serve` over FictionalWiki in a process of its own, on the machine that asks. What it has no room for is
 refused at once with 503 and `Retry-After`; nothing is answered in part, and the load gone, it answers as before.
 """
+_WRK_NOTE = """
+refusals too. Other failures are any other status, broken connections, and answers later than 30 s. Who is refused asks
+again at once, without the pause of `Retry-After`: the worst a client can do.
+"""
 _TESTS_NOTE = "[tests/security/README.md](../../tests/security/README.md) says which risk each of them is about."
 
 
@@ -166,62 +177,63 @@ def _soak_page(found: Mapping[str, Any]) -> str:
 
 
 def _overload_page(found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            row["name"],
-            f"{row['workers']} × {row['batch']}",
-            *(f"{row[key]:,.0f}" for key in ("queries_per_second", "p50_ms", "p95_ms")),
-            *(f"{row[key]:,}" for key in ("answered", "refused_503", "other_failures")),
-        ]
-        for row in found["phases"]
-    ]
-    head = ["load", "workers × queries", "queries/s", "p50 (ms)", "p95 (ms)"]
-    memory = found["memory_mib"]
     return "\n".join(
         [
             "## Load: the server to saturation, overload, and back\n",
-            *_table([*head, "answered", "refused (503)", "other failures"], rows),
+            *_loads(found, {"p50_ms": "p50", "p95_ms": "p95"}),
             _OVERLOAD_NOTE.rstrip(),
-            f"Its resident memory was {memory['before']} MiB before and {memory['after']} MiB after.",
+            _memory_told(found),
         ]
     )
 
 
 def _wrk_page(found: Mapping[str, Any]) -> str:
-    rows = [
-        [
-            row["name"],
-            f"{row['connections']} × {row['batch']}",
-            *(f"{row[key]:,.0f}" for key in ("queries_per_second", "p50_ms", "p90_ms", "p99_ms", "most_ms")),
-            *(f"{row[key]:,}" for key in ("answered", "refused_503", "other_failures")),
-        ]
-        for row in found["phases"]
-    ]
-    head = ["load", "connections × queries", "queries/s", "p50 (ms)", "p90 (ms)", "p99 (ms)", "most (ms)"]
-    memory = found["memory_mib"]
+    latencies = {"p50_ms": "p50", "p90_ms": "p90", "p99_ms": "p99", "most_ms": "most"}
     return "\n".join(
         [
             "## Load by wrk: the same from many connections\n",
-            *_table([*head, "answered (200)", "refused (503)", "other failures"], rows),
+            *_loads(found, latencies),
             f"\nMeasured by `{found['tool']}`, which posts to `/v1/search`; its latencies are those of all responses,",
-            "refusals too. Other failures are any other status, broken connections, and answers later than 30 s. Who",
-            "is refused asks again at once, without the pause of `Retry-After`: the worst a client can do. The",
-            f"server's resident memory was {memory['before']} MiB before and {memory['after']} MiB after.",
+            _WRK_NOTE.strip(),
+            _memory_told(found),
         ]
     )
 
 
-def _fuzz_page(found: Mapping[str, Any]) -> str:
+def _loads(found: Mapping[str, Any], latencies: Mapping[str, str]) -> list[str]:
+    """A row for each load; latencies are keys of the figures and what heads their columns."""
+    counts = {"answered": "answered (200)", "refused_503": "refused (503)", "other_failures": "other failures"}
     rows = [
-        [row["target"], f"{row['inputs']:,}", f"{row['coverage']:,}", ", ".join(row["broke"]) or "0"]
+        [
+            row["name"],
+            f"{row['connections']} × {row['batch']}",
+            *(f"{row[key]:,.0f}" for key in ("queries_per_second", *latencies)),
+            *(f"{row[key]:,}" for key in counts),
+        ]
+        for row in found["phases"]
+    ]
+    times = (f"{name} (ms)" for name in latencies.values())
+    return _table(["load", "connections × queries", "queries/s", *times, *counts.values()], rows)
+
+
+def _memory_told(found: Mapping[str, Any]) -> str:
+    memory = found["memory_mib"]
+    return f"The server's resident memory was {memory['before']} MiB before and {memory['after']} MiB after."
+
+
+def _fuzz_page(found: Mapping[str, Any]) -> str:
+    counts = ("seconds", "inputs", "coverage")
+    rows = [
+        [row["target"], *(f"{row[key]:,}" for key in counts), ", ".join(row["broke"]) or "0", row["date"]]
         for row in found["rows"]
     ]
     total = sum(row["inputs"] for row in found["rows"])
     return "\n".join(
         [
             "## Fuzzing: any bytes, and no exception but ours\n",
-            *_table(["target", "inputs", "branches reached", "broke"], rows),
-            f"\n{total:,} inputs, {found['seconds_each']} s a target, guided by coverage (atheris).",
+            *_table(["target", "seconds", "inputs", "branches reached", "broke", "date"], rows),
+            f"\n{total:,} inputs, guided by coverage (atheris). What broke a target before it was mended is kept in",
+            "`tests/fuzz/corpus`, whose inputs `make test` tries again.",
         ]
     )
 
@@ -256,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fuzz-python", default=".venv-fuzz/bin/python", help="an interpreter with atheris [%(default)s]"
     )
+    parser.add_argument("--targets", nargs="+", choices=targets(), default=targets(), help="of the fuzzer [all]")
     parser.add_argument("--tests", nargs="+", default=["tests/reliability", "tests/security"], help="[%(default)s]")
     parser.add_argument("--pytest", nargs="*", default=[], help="more arguments for pytest")
     parser.add_argument("--write", action="store_true", help=f"keep the page in {RESULTS.name}/")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ def targets() -> list[str]:
     return sorted(path.name for path in (_FUZZ / "corpus").iterdir())
 
 
-def fuzz(python: str, out: Path, *, seconds: int) -> list[dict[str, Any]]:
-    """Fuzz each target for a while.
+def fuzz(python: str, out: Path, names: Sequence[str], *, seconds: int) -> list[dict[str, Any]]:
+    """Fuzz targets, each for a while.
 
     Args:
         python: An interpreter that has atheris and this package.
         out: Where new inputs go, and what broke a target.
+        names: The targets.
         seconds: How long each is fuzzed.
 
     Returns:
@@ -36,12 +39,13 @@ def fuzz(python: str, out: Path, *, seconds: int) -> list[dict[str, Any]]:
     """
     rows = []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (_ROOT, _ROOT / "agents")))}
-    for target in targets():
+    for target in names:
         new = out / target
         command = [python, str(_FUZZ / "fuzz.py"), target, str(new), str(_FUZZ / "corpus" / target)]
         command += [f"-max_total_time={seconds}", f"-max_len={_MAX_BYTES}", "-timeout=20", "-print_final_stats=1"]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
-        rows.append({"target": target, **read_log(done.stderr), "exit": done.returncode})
+        ended = {"seconds": seconds, "date": f"{datetime.now(UTC):%Y-%m-%d}", "exit": done.returncode}
+        rows.append({"target": target, **read_log(done.stderr), **ended})
     return rows
 
 

@@ -12,29 +12,16 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
-
-from benchmarks.faults.overload import resident_mib, served_apart
-from search_env.datasets import load
-from search_env.datasets.jsonl import write_corpus
+from benchmarks.faults.serving import Phase, under_load
 from search_env.errors import MissingDependencyError
 
-__all__ = ["PHASES", "Phase", "installed", "wrk"]
+__all__ = ["PHASES", "installed", "wrk"]
 
 _SCRIPT = Path(__file__).with_suffix(".lua")
 _BODIES = 200
 _PATIENCE_S = 30
-
-
-class Phase(NamedTuple):
-    """Some seconds of one load."""
-
-    name: str
-    connections: int
-    batch: int
-    """Queries of a request."""
 
 
 PHASES = (
@@ -68,19 +55,12 @@ def wrk(folder: Path, *, seconds: int = 10, phases: Sequence[Phase] = PHASES) ->
     """
     if not installed():
         raise MissingDependencyError("wrk is not installed. Install it (Debian: apt-get install wrk) or leave it out.")
-    dataset = load("fictional-wiki", split="test")
-    corpus = folder / "corpus.jsonl"
-    write_corpus(corpus, dataset.documents)
-    questions = [question.text for question in dataset.questions]
-    rows = []
-    with served_apart(corpus) as (address, process):
-        before = resident_mib(process)
-        for phase in phases:
-            bodies = _write_bodies(folder / f"{phase.batch}.jsonl", questions, phase.batch)
-            rows.append(_row(phase, _drive(f"{address}/v1/search", bodies, phase, seconds)))
-            assert httpx.get(f"{address}/healthz", timeout=30).json() == {"status": "ok"}
-        after = resident_mib(process)
-    return {"tool": _version(), "phases": rows, "memory_mib": {"before": before, "after": after}}
+
+    def put(address: str, phase: Phase, questions: Sequence[str]) -> dict[str, Any]:
+        bodies = _write_bodies(folder / f"{phase.batch}.jsonl", questions, phase.batch)
+        return _figures(phase, _drive(f"{address}/v1/search", bodies, phase, seconds))
+
+    return {"tool": _version(), **under_load(folder, phases, put)}
 
 
 def _write_bodies(file: Path, questions: Sequence[str], batch: int) -> Path:
@@ -102,10 +82,9 @@ def _drive(url: str, bodies: Path, phase: Phase, seconds: int) -> dict[str, Any]
     return found
 
 
-def _row(phase: Phase, found: dict[str, Any]) -> dict[str, Any]:
+def _figures(phase: Phase, found: dict[str, Any]) -> dict[str, Any]:
     wrong = {name: found[name] for name in ("other_status", "timeouts", "broken") if found[name]}
     return {
-        **phase._asdict(),
         "answered": found["answered"],
         "refused_503": found["refused_503"],
         "other_failures": sum(wrong.values()),

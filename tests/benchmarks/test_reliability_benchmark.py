@@ -95,7 +95,7 @@ def test_the_faults_of_a_service_are_drawn_by_its_seed(monkeypatch: pytest.Monke
 
 
 def test_a_server_refuses_what_is_too_much_and_answers_again_afterwards(tmp_path: Path) -> None:
-    phases = [PHASES[0], PHASES[2]._replace(workers=24), PHASES[3]]
+    phases = [PHASES[0], PHASES[2]._replace(connections=24), PHASES[3]]
     found = overload(tmp_path, seconds=1.5, phases=phases)
     light, heavy, again = found["phases"]
     assert heavy["refused_503"] > 0 and heavy["answered"] > 0
@@ -186,7 +186,8 @@ def test_a_part_that_is_run_leaves_the_figures_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, soaked: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reliability, "RESULTS", tmp_path)
-    rows = [{"target": "dialects", "inputs": 12345, "coverage": 9, "broke": [], "exit": 0}]
+    row = {"target": "dialects", "inputs": 12345, "coverage": 9, "broke": [], "seconds": 5, "date": "then", "exit": 0}
+    rows = [row]
     monkeypatch.setattr(reliability, "fuzz", lambda *_, **__: rows)
     monkeypatch.setattr(reliability, "soak", lambda *_, **__: soaked)
     assert reliability.main(["--only", "fuzz", "--write"]) == 0
@@ -195,7 +196,10 @@ def test_a_part_that_is_run_leaves_the_figures_of_the_others(
     assert "12,345 inputs" in page and "120 episodes" in page
     assert "python benchmarks/reliability.py --only soak --write" in page
     assert set(json.loads((tmp_path / "reliability.json").read_text())) == {"fuzz", "soak"}
+    rows[:] = [{**row, "target": "prompts"}]
+    assert reliability.main(["--only", "fuzz", "--targets", "prompts", "--write"]) == 0
+    assert "24,690 inputs" in (tmp_path / "reliability.md").read_text()
     rows[0]["broke"] = ["KeyError"]
     assert reliability.main(["--only", "fuzz"]) == 1
-    assert "fuzz: dialects" in capsys.readouterr().err
+    assert "fuzz: prompts" in capsys.readouterr().err
     assert "KeyError" not in (tmp_path / "reliability.md").read_text()
