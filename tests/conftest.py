@@ -4,6 +4,9 @@ Hypothesis looks for wrong behaviour, not for slow examples on a busy machine. I
 cached for the session, away from the user's own cache.
 """
 
+import gc
+import warnings
+
 import pytest
 from hypothesis import settings
 
@@ -16,3 +19,19 @@ def cache_of_the_session(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEARCH_ENV_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def ray_cluster(request):
+    """Ray on this machine, for the tests of one file; with 6 CPUs, or as many as its RAY_CPUS says."""
+    import ray
+
+    cpus = getattr(request.module, "RAY_CPUS", 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+        yield
+    with warnings.catch_warnings():  # Ray does not wait for the processes that it stops
+        warnings.simplefilter("ignore", ResourceWarning)
+        ray.shutdown()
+        gc.collect()

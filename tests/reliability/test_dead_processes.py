@@ -1,14 +1,10 @@
-"""Processes of a training that are killed: an env runner is replaced, and a run begins again at its checkpoint."""
+"""Processes of a training that are killed: an env runner is replaced and plays the same episodes."""
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import json
 import os
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +13,10 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("torch")
 
-import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.rllib.utils.actor_manager import RemoteCallResults, ResultOrError
-from search_agents.cli import main
 from search_agents.learning import ReinforcePPConfig, deaths
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
-from search_agents.learning.learner_group import EpisodeLearnerGroup
 from search_agents.models import find_model
 
 from search_env.datasets import Dataset
@@ -32,18 +25,6 @@ from search_env.retrieval.base import InMemoryRetriever
 from search_env.types import Document, Hit, Question
 
 CAPITALS = {"Norway": "Oslo", "Peru": "Lima", "Kenya": "Nairobi", "Japan": "Tokyo"}
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
-        yield
-    with warnings.catch_warnings():  # Ray does not wait for the processes that it stops
-        warnings.simplefilter("ignore", ResourceWarning)
-        ray.shutdown()
-        gc.collect()
 
 
 def deadly_retriever(documents: Sequence[Document], armed: Path, driver: int) -> Any:
@@ -175,120 +156,3 @@ def test_an_error_that_the_user_can_mend_is_not_tried_again(monkeypatch: pytest.
         with pytest.raises(RetrieverUnavailable, match="start the server"):
             deaths.sample_on_runners(runners, [{}, {}])
         assert runners.replaced == []
-
-
-SETTINGS = {
-    "run.threads": 1,
-    "run.checkpoint-every": 1,
-    "run.sampled-groups": 1,
-    "learner.num-learners": 1,
-    "learner.prompts-per-batch": 2,
-    "learner.group-size": 2,
-    "learner.minibatch-size": 2,
-    "rollout.max-segment-tokens": 24,
-    "rollout.max-episode-tokens": 400,
-    "rollout.num-envs": 4,
-    "stages.0.max-steps": 2,
-    "stages.1.max-steps": 1,
-    "evaluation.questions": 2,
-    "evaluation.temperatures": "[1.0]",
-    "evaluation.baselines": "false",
-}
-TRAIN = ["train", "--config", "fictional-wiki", *(f"--{key}={value}" for key, value in SETTINGS.items())]
-
-
-def die_at_backward(learner: Any) -> None:
-    """Make the process of a learner end as abruptly as a power cut does, at its next gradient."""
-    import torch
-
-    torch.Tensor.backward = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-
-
-def outcome(run: Path) -> dict[str, Any]:
-    """All that a run leaves, without the times."""
-    timeless = ("seconds", "elapsed", "sample_seconds", "learn_seconds")
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "metrics": [{key: value for key, value in row.items() if key not in timeless} for row in rows],
-        "weights": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(),
-        "episodes": {file.name: file.read_text() for file in (run / "episodes").iterdir()},
-        "transcripts": {file.name: file.read_text() for file in (run / "evaluations").glob("*.jsonl")},
-        "checkpoints": sorted(folder.name for folder in (run / "checkpoints").iterdir()),
-    }
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_a_learner_that_is_killed_in_mid_step_goes_on_from_the_last_checkpoint_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Risk 11: SIGKILL of a learner in its first step, and in a later one; the run ends as one without that."""
-    assert main([*TRAIN, "--out", str(tmp_path / "undisturbed")]) == 0
-    capsys.readouterr()
-    update, updates = EpisodeLearnerGroup.update_on, []
-
-    def update_on(group: EpisodeLearnerGroup, rows: Any, **settings: Any) -> Any:
-        updates.append(1)
-        if len(updates) in (1, 4):  # of step 1, 1 again, 2, 3
-            group.on_first_learner(die_at_backward)
-        return update(group, rows, **settings)
-
-    monkeypatch.setattr(EpisodeLearnerGroup, "update_on", update_on)
-    assert main([*TRAIN, "--out", str(tmp_path / "killed")]) == 0
-    told = capsys.readouterr().out
-    assert "going on from the start, for there is no checkpoint yet (restart 1 of 3)" in told
-    assert "going on from the checkpoint step_000002 (restart 1 of 3)" in told
-    assert len(updates) == 5
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
-
-
-def test_a_learner_that_dies_again_and_again_ends_the_run_with_a_word_about_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Risk 11: beginning again has an end, and what was saved is kept."""
-    from search_agents.learning import train
-
-    begun: list[Any] = []
-
-    def go(run: Any) -> str:
-        begun.append(run)
-        if len(begun) == 2:
-            checkpoint = run._folder.checkpoint(1)
-            checkpoint.mkdir(parents=True)
-            (checkpoint / "COMPLETE").touch()
-        run._folder.add_attempt({})
-        raise ActorDiedError()
-
-    monkeypatch.setattr(train._Run, "go", go)
-    out = tmp_path / "run"
-    assert main([*TRAIN, "--out", str(out)]) == 2
-    err = capsys.readouterr().err
-    assert "died 4 times with no new checkpoint in between" in err and f"search-env resume {out}" in err
-    assert len(begun) == 5, "a new checkpoint begins the count anew"
-    assert (out / "checkpoints" / "step_000001").is_dir()
-
-
-def test_a_death_after_ctrl_c_ends_the_run_and_does_not_begin_it_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Risk 20: the user has asked to stop, and the learner dies before the step is done."""
-    from search_agents.learning import train
-
-    calls: list[str] = []
-
-    class Dying:
-        steps_done, finished, stage = 0, False, "stage1"
-
-        def train(self) -> None:
-            calls.append("train")
-            os.kill(os.getpid(), signal.SIGINT)
-            raise ActorDiedError()
-
-        def stop(self) -> None:
-            calls.append("stop")
-
-    monkeypatch.setattr(train._Run, "_open", lambda run: setattr(run, "_algorithm", Dying()))
-    monkeypatch.setattr(train._Run, "_evaluate", lambda *_, **__: None)
-    out = tmp_path / "run"
-    assert main([*TRAIN, "--out", str(out)]) == 130
-    assert calls == ["train"]
-    assert f"search-env resume {out}" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A run that is killed, interrupted or out of disk, and gone on with, ends as if nothing had happened."""
+"""A run that is stopped by anything, from SIGKILL to a full disk, and gone on with, ends as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("torch")
 
+import torch
+from ray.exceptions import ActorDiedError
 from search_agents.cli import main
 from search_agents.learning import learner, train
+from search_agents.learning.learner_group import EpisodeLearnerGroup
 from search_agents.learning.run_folder import RunFolder
 
 from search_env.vector import SearchQAVectorEnv
@@ -47,6 +50,7 @@ SETTINGS = {
     "evaluation.baselines": "false",
 }
 TRAIN = ["train", "--config", "fictional-wiki", *(f"--{key}={value}" for key, value in SETTINGS.items())]
+LEARNER_APART = [*TRAIN, "--learner.num-learners=1"]
 
 
 @pytest.fixture(autouse=True)
@@ -303,3 +307,81 @@ def test_a_disk_that_will_be_too_small_is_told_before_the_first_step(
     Usage.free = 1 << 40
     assert main(["resume", str(tmp_path / "run")]) == 130
     assert "warning" not in capsys.readouterr().out
+
+
+def die_at_backward(learner: Any) -> None:
+    """Make the process of a learner end as abruptly as a power cut does, at its next gradient."""
+    torch.Tensor.backward = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_learner_that_is_killed_in_mid_step_goes_on_from_the_last_checkpoint_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Risk 11: SIGKILL of a learner in its first step, and in a later one; the run ends as one without that."""
+    assert main([*LEARNER_APART, "--out", str(tmp_path / "undisturbed")]) == 0
+    capsys.readouterr()
+    update, updates = EpisodeLearnerGroup.update_on, []
+
+    def update_on(group: EpisodeLearnerGroup, rows: Any, **settings: Any) -> Any:
+        updates.append(1)
+        if len(updates) in (1, 4):  # of step 1, 1 again, 2, 3
+            group.on_first_learner(die_at_backward)
+        return update(group, rows, **settings)
+
+    monkeypatch.setattr(EpisodeLearnerGroup, "update_on", update_on)
+    assert main([*LEARNER_APART, "--out", str(tmp_path / "killed")]) == 0
+    told = capsys.readouterr().out
+    assert "going on from the start, for there is no checkpoint yet (restart 1 of 3)" in told
+    assert "going on from the checkpoint step_000002 (restart 1 of 3)" in told
+    assert len(updates) == 5
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
+
+
+def test_a_learner_that_dies_again_and_again_ends_the_run_with_a_word_about_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Risk 11: beginning again has an end, and what was saved is kept."""
+    begun: list[Any] = []
+
+    def go(run: Any) -> str:
+        begun.append(run)
+        if len(begun) == 2:
+            checkpoint = run._folder.checkpoint(1)
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "COMPLETE").touch()
+        run._folder.add_attempt({})
+        raise ActorDiedError()
+
+    monkeypatch.setattr(train._Run, "go", go)
+    out = tmp_path / "run"
+    assert main([*LEARNER_APART, "--out", str(out)]) == 2
+    err = capsys.readouterr().err
+    assert "died 4 times with no new checkpoint in between" in err and f"search-env resume {out}" in err
+    assert len(begun) == 5, "a new checkpoint begins the count anew"
+    assert (out / "checkpoints" / "step_000001").is_dir()
+
+
+def test_a_death_after_ctrl_c_ends_the_run_and_does_not_begin_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Risk 20: the user has asked to stop, and the learner dies before the step is done."""
+    calls: list[str] = []
+
+    class Dying:
+        steps_done, finished, stage = 0, False, "stage1"
+
+        def train(self) -> None:
+            calls.append("train")
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ActorDiedError()
+
+        def stop(self) -> None:
+            calls.append("stop")
+
+    monkeypatch.setattr(train._Run, "_open", lambda run: setattr(run, "_algorithm", Dying()))
+    monkeypatch.setattr(train._Run, "_evaluate", lambda *_, **__: None)
+    out = tmp_path / "run"
+    assert main([*LEARNER_APART, "--out", str(out)]) == 130
+    assert calls == ["train"]
+    assert f"search-env resume {out}" in capsys.readouterr().err

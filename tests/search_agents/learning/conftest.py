@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,18 +88,3 @@ def start() -> Iterator[Callable[[Any], Any]]:
     yield build
     for algo in algorithms:
         algo.stop()
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    """Ray on this machine, for the tests of one file."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=6, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
-        yield
-    with warnings.catch_warnings():  # Ray does not wait for the processes that it stops
-        warnings.simplefilter("ignore", ResourceWarning)
-        ray.shutdown()
-        gc.collect()

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +39,8 @@ TINY = {
 # The untrained model searches and keeps the format now and then, so the first reward is the larger one.
 LARGE, SMALL = {"retrieval": 1.0, "format": 1.0}, {"retrieval": 1e-3, "format": 1e-3}
 TOLD: list[str] = []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_on_one_core() -> Iterator[None]:
-    """Ray in which one trial runs at a time."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
-        yield
-    with warnings.catch_warnings():  # Ray does not wait for the processes that it stops
-        warnings.simplefilter("ignore", ResourceWarning)
-        ray.shutdown()
-        gc.collect()
+RAY_CPUS = 1  # one trial runs at a time
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def tell(line: str) -> None:
