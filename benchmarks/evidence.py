@@ -115,14 +115,12 @@ def _gains(without: Mapping[str, Sequence[Json]], after: Sequence[Json]) -> Iter
 
 
 def _real(results: Path) -> Iterator[str]:
-    names = sorted(
-        {file.parent.name for file in results.glob("*/summary-seed*.json")} - {"fictional-wiki"}
-    )  # every other recipe is of real questions
-    for name in names:
+    yield "### Beside every method of the same model"
+    yield _page_of(results / "real-questions.md")
+    recipes = {file.parent.name for file in results.glob("*/summary-seed*.json")} - {"fictional-wiki"}
+    for name in sorted(recipes):  # every other recipe is of real questions
         yield f"### {name}"
         yield from _trained(results, name)
-    if not names:
-        yield NOT_YET
 
 
 def _ablations(results: Path) -> Iterator[str]:

@@ -47,6 +47,10 @@ class Progress(Protocol):
         """Say what begins now."""
         ...
 
+    def expect(self, max_steps: int) -> None:
+        """Say how many steps the run may take, now that it is known better."""
+        ...
+
     def step(self, row: Mapping[str, Any]) -> None:
         """Show the metrics of a training step."""
         ...
@@ -102,6 +106,9 @@ class _PlainProgress:
         sys.stdout.write(f"{visible(text)}\n")
         sys.stdout.flush()
 
+    def expect(self, max_steps: int) -> None:
+        self._max_steps = max_steps
+
     def step(self, row: Mapping[str, Any]) -> None:
         self.phase(step_line(row, self._max_steps))
 
@@ -135,6 +142,10 @@ class _RichProgress:
         if not text.startswith(" "):
             self._bar.update(self._task, description=visible(text)[:60])
         self._print(text)
+
+    def expect(self, max_steps: int) -> None:
+        self._max_steps = max_steps
+        self._bar.update(self._task, total=max_steps)
 
     def step(self, row: Mapping[str, Any]) -> None:
         self._rows.append(row)

@@ -217,6 +217,7 @@ class _Run:
             f"{self._imitated['episodes']} trajectories to imitate, {self._imitated['with_search']} with a search"
             f"{left_out}"
         )
+        self._progress.expect(algorithm.max_steps)
         return algorithm
 
     def _step(self) -> None:

@@ -42,10 +42,12 @@ def test_every_display_shows_phases_and_steps(display: str, capsys: pytest.Captu
     progress = make_progress(display, 28)
     progress.phase("loading [bold]questions[/bold]")
     progress.step(ROW)
+    progress.expect(9)
+    progress.step(ROW)
     progress.close()
     out = capsys.readouterr().out
     assert "loading [bold]questions[/bold]" in out
-    assert "reward 0.457" in out
+    assert "3/28 " in out and "3/9 " in out and "reward 0.457" in out
 
 
 @pytest.mark.parametrize("display", ["plain", "rich"])

@@ -1,0 +1,126 @@
+"""A trained model on the real question sets, beside every method of the same model that was not trained.
+
+    search-env bench methods --methods '[r1-searcher]' --model outputs/warm --env.prompt bare --out outputs/warm-asked
+    search-env bench methods --methods '[r1-searcher]' --model outputs/rl --env.prompt bare --out outputs/rl-asked
+    python benchmarks/real_questions.py --imitation outputs/warm-asked --rl outputs/rl-asked --write
+
+The methods without training are those of benchmarks/results/methods. Questions, passages, retriever, k and budgets must
+be the same, which is checked; only the prompt differs, for a trained model needs no explanation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_agents.evaluation.report import table
+
+RESULTS = Path(__file__).parent / "results"
+METRICS = {"ACC_R": "cem", "F1": "f1"}
+BOUNDS = ("oracle", "random")
+"""Rows that are no methods of a model."""
+IMITATION = "imitation of annotated ways"
+AIM = {"HotpotQA-v0": 48, "2WikiMultiHopQA-v0": 22}
+"""Relative gain in ACC_R, in percent, over the best method without RL."""
+Json = Mapping[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Put the table together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", type=Path, default=RESULTS / "methods", help="comparison of the untrained model")
+    parser.add_argument("--imitation", type=Path, required=True, help="comparison of the model after its warm-up")
+    parser.add_argument("--rl", type=Path, required=True, help="comparison of the model after RL")
+    parser.add_argument("--remark", default="", help="what else a reader must know: how they were trained, where, when")
+    parser.add_argument("--write", action="store_true", help=f"keep it in {RESULTS.name}/")
+    arguments = parser.parse_args(argv)
+    untrained, imitation, rl = (
+        json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        for folder in (arguments.methods, arguments.imitation, arguments.rl)
+    )
+    for trained in (imitation, rl):
+        require_same_setting(untrained["config"], trained["config"])
+    rows = {name: _rows(asked, imitation, rl, name) for name, asked in untrained["sets"].items() if name in rl["sets"]}
+    text = page(rows, untrained["config"], arguments.remark)
+    print(text)
+    if arguments.write:
+        kept = {"config": untrained["config"], "remark": arguments.remark, "sets": rows}
+        (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
+
+
+def require_same_setting(one: Json, other: Json) -> None:
+    """Refuse to compare what was not asked alike.
+
+    Raises:
+        SystemExit: Names what differs.
+    """
+    differing = [
+        f"{section}.{key}"
+        for section, keys in {
+            "env": ("retriever", "dialect", "top_k", "max_searches", "max_turns", "max_chars"),
+            "rollout": ("max_segment_tokens", "max_episode_tokens"),
+            "evaluation": ("questions", "temperatures"),
+        }.items()
+        for key in keys
+        if one[section][key] != other[section][key]
+    ]
+    if differing:
+        raise SystemExit(f"the comparisons differ in {', '.join(differing)}; ask all by the same settings")
+
+
+def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Json]:
+    return {
+        **{method: row for method, row in untrained.items() if method not in BOUNDS},
+        IMITATION: imitation["sets"][name]["r1-searcher"],
+        "RL after that": rl["sets"][name]["r1-searcher"],
+    }
+
+
+def page(sets: Mapping[str, Mapping[str, Json]], config: Json, remark: str) -> str:
+    """The table of all sets, and what RL gained on each."""
+    env, model = config["env"], Path(config["model"]["path"]).name
+    methods = dict.fromkeys(method for rows in sets.values() for method in rows)
+    head = ["method", *(f"{name.removesuffix('-v0')} {metric}" for name in sets for metric in METRICS)]
+    parts = [
+        "# A trained model on real questions",
+        f"{model}, {config['evaluation']['questions']} questions of each set, {env['retriever']}, k = {env['top_k']}, "
+        f"at most {env['max_searches']} searches, greedy.",
+        *([remark] if remark else []),
+        table(head, [[method, *_cells(method, sets)] for method in methods]),
+        *gains(sets),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(method: str, sets: Mapping[str, Mapping[str, Json]]) -> list[str]:
+    keys = METRICS.values()
+    return [f"{rows[method][key]:.3f}" if method in rows else "-" for rows in sets.values() for key in keys]
+
+
+def gains(sets: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
+    """A line for each set: what RL gained over all else, over all that is not trained, and over what it began with."""
+    for name, rows in sets.items():
+        scores = {method: row["cem"] for method, row in rows.items()}
+        *others, (_, began), (_, reached) = scores.items()
+        best, score = max([*others, (IMITATION, began)], key=lambda other: other[1])
+        untrained, untrained_score = max(others, key=lambda other: other[1])
+        aim = f" where {AIM[name]:+d} % was the aim" if name in AIM else ""
+        told = (
+            f"ACC_R {reached:.3f}",
+            f"{_gain(reached, score)} over the best without RL ({best}){aim}",
+            f"{_gain(reached, untrained_score)} over the best that is not trained ({untrained})",
+            f"{_gain(reached, began)} over the imitation that it began with",
+        )
+        yield f"{name.removesuffix('-v0')}: {', '.join(told)}."
+
+
+def _gain(reached: float, other: float) -> str:
+    return f"{100 * (reached / other - 1):+.0f} %" if other else f"{reached:+.3f}"
+
+
+if __name__ == "__main__":
+    main()
