@@ -4,8 +4,8 @@
     search-env bench methods --methods '[r1-searcher]' --model outputs/rl --env.prompt bare --out outputs/rl-asked
     python benchmarks/real_questions.py --imitation outputs/warm-asked --rl outputs/rl-asked --write
 
-The methods without training are those of benchmarks/results/methods. Questions, passages, retriever, k and budgets must
-be the same, which is checked; only the prompt differs, for a trained model needs no explanation.
+The methods without training are those of benchmarks/results/methods. That sets, number of questions, retriever, k and
+budgets are the same is checked; only the prompt differs, for a trained model needs no explanation.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from search_agents.evaluation.report import table
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"ACC_R": "cem", "F1": "f1"}
+MADE_UP = "FictionalWiki-v0"
 BOUNDS = ("oracle", "random")
 """Rows that are no methods of a model."""
 IMITATION = "imitation of annotated ways"
@@ -43,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for trained in (imitation, rl):
         require_same_setting(untrained["config"], trained["config"])
-    rows = {name: _rows(asked, imitation, rl, name) for name, asked in untrained["sets"].items() if name in rl["sets"]}
+    shared = [
+        name for name in untrained["sets"] if name in imitation["sets"] and name in rl["sets"] and name != MADE_UP
+    ]
+    rows = {name: _rows(untrained, imitation, rl, name) for name in shared}
     text = page(rows, untrained["config"], arguments.remark)
     print(text)
     if arguments.write:
@@ -68,16 +72,22 @@ def require_same_setting(one: Json, other: Json) -> None:
         for key in keys
         if one[section][key] != other[section][key]
     ]
+    sets = [{asked["id"]: Path(asked["data"] or "").name for asked in config["sets"]} for config in (one, other)]
+    differing += [f"the data of {name}" for name in sets[0].keys() & sets[1].keys() if sets[0][name] != sets[1][name]]
     if differing:
         raise SystemExit(f"the comparisons differ in {', '.join(differing)}; ask all by the same settings")
 
 
 def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Json]:
-    return {
-        **{method: row for method, row in untrained.items() if method not in BOUNDS},
+    rows = {
+        **{method: row for method, row in untrained["sets"][name].items() if method not in BOUNDS},
         IMITATION: imitation["sets"][name]["r1-searcher"],
         "RL after that": rl["sets"][name]["r1-searcher"],
     }
+    if len({row["n"] for row in rows.values()}) > 1:
+        asked = ", ".join(f"{method} {row['n']}" for method, row in rows.items())
+        raise SystemExit(f"not all were asked as many questions of {name}: {asked}")
+    return rows
 
 
 def page(sets: Mapping[str, Mapping[str, Json]], config: Json, remark: str) -> str:

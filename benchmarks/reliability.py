@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for part in arguments.only:
         with _without_warnings():
             found = {**command, **_RUN[part](arguments)}
+        failures += [f"{part}: {problem}" for problem in problems(part, found)]
         figures[part] = _beside_other_targets(figures, found) if part == "fuzz" else found
-        failures += [f"{part}: {problem}" for problem in problems(part, figures[part])]
     print(markdown(figures))
     if arguments.write:
         kept.write_text(json.dumps(figures, indent=1) + "\n")
@@ -233,7 +233,7 @@ def _fuzz_page(found: Mapping[str, Any]) -> str:
             "## Fuzzing: any bytes, and no exception but ours\n",
             *_table(["target", "seconds", "inputs", "branches reached", "broke", "date"], rows),
             f"\n{total:,} inputs, guided by coverage (atheris). What broke a target before it was mended is kept in",
-            "`tests/fuzz/corpus`, whose inputs `make test` tries again.",
+            "`tests/fuzz/corpus`, whose inputs `make test` tries again. The newest run, of the targets that it names:",
         ]
     )
 

@@ -21,14 +21,15 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def comparison(folder: Path, scores: dict[str, dict[str, float]], **changed: Any) -> str:
+def comparison(folder: Path, scores: dict[str, dict[str, float]], n: int = 100, data: str = "d", **changed: Any) -> str:
     """A folder of `search-env bench methods` with the ACC_R of each method on each set."""
     sets = {
-        name: {method: {"cem": score, "f1": score / 2} for method, score in rows.items()}
+        name: {method: {"cem": score, "f1": score / 2, "n": n} for method, score in rows.items()}
         for name, rows in scores.items()
     }
     folder.mkdir()
-    config = {**CONFIG, "env": {**CONFIG["env"], **changed}}
+    asked = [{"id": f"SearchQA-{name}", "data": f"{folder}/{data}"} for name in scores]
+    config = {**CONFIG, "sets": asked, "env": {**CONFIG["env"], **changed}}
     (folder / "results.json").write_text(json.dumps({"config": config, "sets": sets}))
     return str(folder)
 
@@ -67,6 +68,14 @@ def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
     assert "0.300" in "\n".join(evidence._real(tmp_path))
 
 
-def test_what_was_not_asked_alike_is_not_compared(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"differ in env\.top_k; ask all by the same"):
-        real_questions.main(arguments(tmp_path, rl=0.3, imitation=0.1, top_k=5))
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"top_k": 5}, r"differ in env\.top_k; ask all by the same"),
+        ({"n": 24}, "not all were asked as many questions of HotpotQA-v0: naive-generation 100, .*RL after that 24"),
+        ({"data": "other"}, "the data of SearchQA-"),
+    ],
+)
+def test_what_was_not_asked_alike_is_not_compared(tmp_path: Path, changed: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SystemExit, match=problem):
+        real_questions.main(arguments(tmp_path, rl=0.3, imitation=0.1, **changed))

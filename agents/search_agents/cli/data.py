@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from search_agents.cli.arguments import Parser, add_skip_malformed, no_settings, retriever_spec
 from search_agents.cli.terminal import write
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from search_env.datasets import Dataset, SkippedRows
@@ -195,21 +195,38 @@ def _index(arguments: argparse.Namespace) -> None:
 def _join(arguments: argparse.Namespace) -> None:
     from search_env.datasets.jsonl import write_folder
 
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        raise ConfigError(f"{arguments.out} is not empty; give a new folder with --out.")
+    names = _names_apart(arguments.sets)
+    documents: dict[str, Document] = {}
     questions: dict[str, list[Question]] = {}
-    documents: dict[str, list[Document]] = {}
-    splits = Counter(f"{given.name}:{given.split}" for given in arguments.sets)
-    given_twice = [name for name, count in splits.items() if count > 1]
-    if given_twice:
-        raise ConfigError(f"{given_twice[0]} is given twice; give each split of a set once.")
     for given in arguments.sets:
         dataset, _ = given.load(arguments.skip_malformed)
-        named = [replace(question, id=f"{given.name}/{question.id}") for question in dataset.questions]
+        name = names[given.name, given.data]
+        named = [replace(question, id=f"{name}/{question.id}") for question in dataset.questions]
         questions.setdefault(given.split, []).extend(named)
-        found = [replace(document, id=f"{given.name}/{document.id}") for document in dataset.documents]
-        documents.setdefault(given.split, []).extend(found)
+        for document in dataset.documents:
+            added = replace(document, id=f"{name}/{document.id}")
+            if documents.setdefault(added.id, added) != added:
+                raise DatasetError(f"two splits of {name} have different passages with the id {document.id!r}.")
     for split, asked in questions.items():
-        write_folder(arguments.out, split, asked, documents[split])
-        write(f"{arguments.out / split}.jsonl: {len(asked):,} questions over {len(documents[split]):,} passages")
+        write_folder(arguments.out, split, asked, documents.values())  # which adds only passages that are not there
+        write(f"{arguments.out / split}.jsonl: {len(asked):,} questions")
+    write(f"{arguments.out / 'corpus.jsonl'}: {len(documents):,} passages")
+
+
+def _names_apart(sets: Sequence[_Set]) -> dict[tuple[str, str | None], str]:
+    """What each source is called among the others: its set's name, or that of its folder if another has that name."""
+    twice = [given for given, count in Counter(sets).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{twice[0].name}:{twice[0].split} is given twice; give each split of a set once.")
+    sources = dict.fromkeys((given.name, given.data) for given in sets)
+    count = Counter(name for name, _ in sources)
+    names = {(name, data): name if count[name] == 1 else Path(data or name).stem for name, data in sources}
+    same = [name for name, count in Counter(names.values()).items() if count > 1]
+    if same:
+        raise ConfigError(f"two of the sets would both be called {same[0]!r}; rename the folder of one.")
+    return names
 
 
 def _generate(arguments: argparse.Namespace) -> None:

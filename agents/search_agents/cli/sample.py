@@ -29,7 +29,7 @@ def parser(verb: str, purpose: str) -> Parser:
         purpose,
         examples=(
             "search-env sample --config fictional-wiki --out outputs/right",
-            "search-env sample --model outputs/my-run --limit 500 --keep.min-searches 1 --out outputs/from-my-run",
+            "search-env sample --env SearchQA-MuSiQue-v0 --data musique --sampling.teacher annotation",
             "search-env sample --model Qwen/Qwen2.5-7B-Instruct --env SearchQA-HotpotQA-v0 --data hotpotqa "
             "--keep.metric f1 --keep.at-least 0.8 --keep.per-question 1",
         ),

@@ -398,7 +398,8 @@ class SamplingSection(Section):
     questions: PositiveInt = 1000
     """Questions to ask, spread evenly over the split when it has more."""
     teacher: Literal["model", "annotation"] = "model"
-    """Who plays: the model, or the set's own annotation (look-ups or gold titles), for a model to begin with."""
+    """Who plays: the model, or the set's own annotation (look-ups or gold titles), for a model to begin with; model and
+    lengths then only say who shall imitate it."""
     samples: PositiveInt = 5
     """Episodes for each question; the annotation has one."""
 

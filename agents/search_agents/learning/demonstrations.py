@@ -2,8 +2,9 @@
 
 Many sets tell which look-ups, or which passages, lead to an answer. Followed in that order they make an episode that
 searches as it should: it names what it looks for, asks for it, and answers once everything was found. The retriever is
-asked, so that an episode whose passages do not come is not written; and a title is looked up only after the question or
-a passage has named it, so that nothing is asked for which a reader could not know.
+asked first, so that an episode whose passages do not come is not written. A title is looked up only after the question
+or a passage has named it, for a reader could not know it otherwise; look-ups that a set words itself are taken as they
+are.
 
 A model that has imitated them has seen annotated ways to the answers, which a model that is trained by reward alone has
 not. Results that begin with them say so.
@@ -20,9 +21,9 @@ from search_env.dialects import Dialect, make_inert
 from search_env.episode import Rules
 from search_env.metrics import mentions
 from search_env.retrieval.base import Retriever
-from search_env.types import Document, Hop, Question
+from search_env.types import ActionKind, Document, Hop, Question
 
-__all__ = ["Demonstrator", "demonstrations"]
+__all__ = ["Demonstrator", "is_annotated"]
 
 
 class Demonstrator(ScriptedEngine):
@@ -33,37 +34,30 @@ class Demonstrator(ScriptedEngine):
         retriever: Must find the passages.
         rules: Dialect and prompt of the episodes.
         top_k: Passages of a search.
-    """
-
-    def __init__(self, questions: Sequence[Question], retriever: Retriever, rules: Rules, *, top_k: int) -> None:
-        super().__init__(demonstrations(questions, retriever, rules, top_k=top_k))
-
-
-def demonstrations(
-    questions: Sequence[Question], retriever: Retriever, rules: Rules, *, top_k: int
-) -> dict[str, list[str]]:
-    """What is said in the episodes of those questions that have one.
-
-    Args:
-        questions: With their annotation.
-        retriever: Must find the passages.
-        rules: Dialect and prompt of the episodes.
-        top_k: Passages of a search.
-
-    Returns:
-        By the question's text, the segments of the episode in their order.
 
     Raises:
         RetrieverUnavailable: If the search failed.
     """
-    ways = [_way(question) for question in questions]
-    found = iter(retriever.search([hop.query for way in ways for hop in way], top_k))
-    told = {}
-    for question, way in zip(questions, ways, strict=True):
-        read = [[hit.document for hit in next(found)] for _ in way]
-        if _leads_on(question, way, read):
-            told[question.text] = _segments([hop.query for hop in way], question.answers[0], rules)
-    return told
+
+    def __init__(self, questions: Sequence[Question], retriever: Retriever, rules: Rules, *, top_k: int) -> None:
+        super().__init__({})
+        written = [(question, _way(question), _segments(question, rules)) for question in questions]
+        asked = [[rules.dialect.parse(segment) for segment in segments[:-1]] for _, _, segments in written]
+        found = iter(retriever.search([action.text for actions in asked for action in actions], top_k))
+        self._by_prompt: dict[str, list[str]] = {}
+        for (question, way, segments), actions in zip(written, asked, strict=True):
+            read = [[hit.document for hit in next(found)] for _ in actions]
+            if all(action.kind is ActionKind.SEARCH for action in actions) and _leads_on(question, way, read):
+                prompt = rules.dialect.prompt(question.text, rules.style).text
+                self._by_prompt.setdefault(self.tokenizer.decode(self.tokenizer.encode(prompt)), segments)
+
+    def _script(self, prompt: Sequence[int]) -> Sequence[str]:
+        return self._by_prompt.get(self.tokenizer.decode(prompt), ())
+
+
+def is_annotated(question: Question) -> bool:
+    """Whether the set tells how a question can be answered."""
+    return bool(question.decomposition or question.gold_titles)
 
 
 def _way(question: Question) -> list[Hop]:
@@ -95,16 +89,21 @@ def _names(text: str, title: str) -> bool:
     return mentions(text, title.partition(" (")[0])
 
 
-def _segments(queries: Sequence[str], answer: str, rules: Rules) -> list[str]:
+def _segments(question: Question, rules: Rules) -> list[str]:
+    """What is said: a segment for each look-up, and the answer."""
     dialect = rules.dialect
     said = dialect.prompt("", rules.style).prefill
+    # One block of reasoning for the whole response is opened once, by the prompt or here.
+    begun = "" if dialect.thinks_each_turn or dialect.think.open in said else dialect.think.open
     segments = []
-    for number, query in enumerate(map(make_inert, queries)):
+    for number, query in enumerate(make_inert(hop.query) for hop in _way(question)):
         thought = f"{'Next I' if number else 'I'} need to find {query.rstrip(' .?')}."
-        segments.append(f"{_after(thought, begin_query(dialect, said), dialect)} {query} {dialect.query.close}")
+        opening = "" if number else begun
+        tags = begin_query(dialect, said + opening)
+        segments.append(f"{opening}{_after(thought, tags, dialect)} {query} {dialect.query.close}")
         said += segments[-1] + dialect.documents.close  # what matters of the documents is that they end a turn
-    opening = _after("That is all I need.", open_answer(dialect, said), dialect)
-    return [*segments, f"{opening} {dialect.answer_body(make_inert(answer))} {dialect.answer.close}"]
+    tags = _after("That is all I need.", open_answer(dialect, said), dialect)
+    return [*segments, f"{tags} {dialect.answer_body(make_inert(question.answers[0]))} {dialect.answer.close}"]
 
 
 def _after(thought: str, tags: str, dialect: Dialect) -> str:

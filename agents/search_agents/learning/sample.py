@@ -1,5 +1,7 @@
 """What ``search-env sample`` does: play every question several times, and keep the episodes that are right.
 
+Who plays is a model, or the set's own annotation, which has one way to play a question.
+
 Questions are played chunk by chunk, and a chunk is on the disk as soon as it is done. What
 is sampled depends on the seed, the question and the number of the attempt alone, and chunks
 always hold the same questions, so a sampling that was stopped ends as one that was not.
@@ -18,7 +20,7 @@ from search_agents.config.sections import EvaluationSection
 from search_agents.engines.base import SamplingParams, TokenEngine
 from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
-from search_agents.learning.demonstrations import Demonstrator
+from search_agents.learning.demonstrations import Demonstrator, is_annotated
 from search_agents.learning.encode import prefill_of, tokenizer_fingerprint
 from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
@@ -27,7 +29,7 @@ from search_agents.learning.start import quiet_libraries
 from search_agents.learning.trajectories import Outcome, TrajectoryFolder
 from search_agents.methods.base import require_sessions
 from search_agents.rollout import Episode, Task, derive_seed, play
-from search_env.errors import RetrieverUnavailable, SearchEnvError
+from search_env.errors import ConfigError, RetrieverUnavailable, SearchEnvError
 from search_env.types import Question
 
 __all__ = ["resume_sampling", "sample"]
@@ -101,18 +103,19 @@ class _Sampling:
                 run=config.run,
             )
         )
-        annotated = asked.teacher == "annotation"
-        self._samples = 1 if annotated else asked.samples
-        self._engine = self._demonstrator() if annotated else self._model()
+        self._annotated = asked.teacher == "annotation"
+        self._samples = 1 if self._annotated else asked.samples
+        self._engine = self._demonstrator(self._play.questions[:0]) if self._annotated else self._model()
         self._setting = self._play.setting(self._engine, temperature=config.rollout.temperature)
-        if annotated:  # it counts bytes; the tokens of whoever imitates it are counted then
-            room = self._engine.max_context
+        if self._annotated:
+            self._require_annotation()
+            room = self._engine.max_context  # it counts bytes; the tokens of whoever imitates it are counted then
             unbounded = SamplingParams(max_tokens=room)
             self._setting = dataclasses.replace(self._setting, sampling=unbounded, max_tokens=room, chat=False)
         self.description = {
             "config": config.model_dump(mode="json"),
             "environment": self._play.describe(),
-            "model_fingerprint": None if annotated else model_identity(config.model),
+            "model_fingerprint": None if self._annotated else model_identity(config.model),
             "tokenizer_fingerprint": tokenizer_fingerprint(self._engine.tokenizer),
             "prefill": prefill_of(self._play.env.rules),
         }
@@ -120,9 +123,16 @@ class _Sampling:
     def _model(self) -> TokenEngine:
         return require_sessions(make_engine(self._config.model), "`search-env sample`")
 
-    def _demonstrator(self) -> Demonstrator:
+    def _demonstrator(self, questions: Sequence[Question]) -> Demonstrator:
         env = self._play.env
-        return Demonstrator(self._play.questions, env.retriever, env.rules, top_k=self._config.env.top_k)
+        return Demonstrator(questions, env.retriever, env.rules, top_k=self._config.env.top_k)
+
+    def _require_annotation(self) -> None:
+        if not any(map(is_annotated, self._play.questions)):
+            raise ConfigError(
+                f"no question of {self._config.env.id} ({self._config.sampling.split}) tells how it can be answered: "
+                "none has gold_titles, decomposition or evidences. Let a model be the teacher: --sampling.teacher model"
+            )
 
     def go(self, folder: TrajectoryFolder, display: str) -> str:
         """Do all that is left to do."""
@@ -150,18 +160,17 @@ class _Sampling:
             for number, question in enumerate(questions, start)
             for attempt in range(samples)
         ]
-        played = play(
-            self._engine,
-            setting.env,
-            tasks,
-            sampling=setting.sampling,
-            max_tokens=setting.max_tokens,
-            chat=setting.chat,
-        )
-        if not all(episode.valid for episode in played):
-            raise RetrieverUnavailable(
-                f"the search failed for good. What was sampled so far is kept: search-env resume {folder.path}"
+        try:
+            engine = self._demonstrator(questions) if self._annotated else self._engine
+            played = play(
+                engine, setting.env, tasks, sampling=setting.sampling, max_tokens=setting.max_tokens, chat=setting.chat
             )
+            if not all(episode.valid for episode in played):
+                raise RetrieverUnavailable("the search failed for good")
+        except RetrieverUnavailable as error:
+            raise RetrieverUnavailable(
+                f"{error}. What was sampled so far is kept: search-env resume {folder.path}"
+            ) from error
         groups = [played[place : place + samples] for place in range(0, len(played), samples)]
         kept = [choose(group, config.keep, seed=derive_seed(seed, start + n)) for n, group in enumerate(groups)]
         outcomes = [

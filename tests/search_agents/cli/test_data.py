@@ -1,6 +1,7 @@
 """``search-env data`` and ``search-env difficulty`` on small sets."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import datasets as hub
@@ -195,11 +196,29 @@ def test_sets_are_joined_split_by_split_over_all_their_passages(tmp_path, own, c
     assert main(["data", "join", *sets, "--out", str(out)]) == 0
     first, second = (load("custom", split="train", data=where) for where in (own, other))
     joined = load("custom", split="train", data=out)
-    assert f"{out / 'train.jsonl'}: {len(joined.questions)} questions" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"{out / 'train.jsonl'}: {len(joined.questions)} questions" in told
+    assert f"{out / 'corpus.jsonl'}: {len(joined.documents)} passages" in told
     assert len(joined.questions) == len(first.questions) + 1 and len(joined.documents) == len(first.documents) + 1
     assert joined.questions[-1] == replace(second.questions[0], id="hotpotqa/1")
     assert joined.questions[-1].decomposition and joined.documents[-1].id == "hotpotqa/1"
     assert len(load("custom", split="dev", data=out).documents) == len(joined.documents)
+    assert main(["data", "join", *sets, "--out", str(out)]) == 2
+    assert f"{out} is not empty" in capsys.readouterr().err
+
+
+def test_folders_of_one_set_are_told_apart_by_their_names(tmp_path, own, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(own, other)
+    (other / "corpus.jsonl").write_text('{"id": "d0", "title": "Land0", "text": "Another ruler."}\n')
+    assert main(["data", "join", f"custom={own}:train", f"custom={other}:train", "--out", str(tmp_path / "both")]) == 0
+    joined = load("custom", split="train", data=tmp_path / "both")
+    assert [question.id for question in joined.questions][2:4] == ["own/q2", "other/q0"]
+    assert {"own/d0", "other/d0"} <= {document.id for document in joined.documents}
+    shutil.copytree(own, tmp_path / "deeper" / "own")
+    sets = [f"custom={own}:train", f"custom={tmp_path / 'deeper' / 'own'}:train"]
+    assert main(["data", "join", *sets, "--out", str(tmp_path / "again")]) == 2
+    assert "would both be called 'own'; rename" in capsys.readouterr().err
 
 
 def test_stage_sets_want_labels(tmp_path, own, capsys):
@@ -217,7 +236,7 @@ def test_stage_sets_want_labels(tmp_path, own, capsys):
         (["generate", "--out", "x"], "data generate needs --passages N"),
         (["generate", "--out", "x", "--passages", "3"], "FictionalWiki has 10 to 5,110,476 passages, got 3"),
         (["join", "custom=y:dev"], "data join needs --out"),
-        (["join", "custom=y:dev", "custom=z:dev", "--out", "x"], "custom:dev is given twice"),
+        (["join", "custom=y:dev", "custom=y:dev", "--out", "x"], "custom:dev is given twice"),
         (["stage-sets", "--out", "x"], "needs --curriculum NAME and --source NAME=FILE"),
         (["check", "fictional-wiki", "--skip-malformed", "-1"], "'-1' is not a whole number of 0 or more"),
         (["info", "hotpotqe"], "unknown dataset 'hotpotqe'. Did you mean 'hotpotqa'"),

@@ -181,6 +181,35 @@ def test_an_annotated_set_can_be_the_teacher_and_is_imitated_in_the_tokens_of_th
     assert (imitated["episodes"], imitated["too_long"], imitated["encoded_again"]) == (6, 0, True)
 
 
+def test_a_set_without_annotation_cannot_be_the_teacher(recipes: Path, tmp_path: Path, capsys: Captured) -> None:
+    shutil.copytree(recipes, tmp_path / "plain")
+    rows = read_jsonl(recipes / "train.jsonl")
+    write_jsonl(tmp_path / "plain" / "train.jsonl", [{**row, "gold_titles": []} for row in rows])
+    settings = ["--data", str(tmp_path / "plain"), "--sampling.teacher", "annotation", "--out", str(tmp_path / "shown")]
+    assert main(["sample", "--config", str(recipes / "sample.yaml"), *settings]) == 2
+    assert "no question of SearchQA-HotpotQA-v0 (train) tells how it can be answered" in capsys.readouterr().err
+
+
+def test_when_the_search_of_annotated_ways_fails_what_is_done_is_kept(
+    recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    search = BM25Retriever.search
+
+    def failing(retriever: BM25Retriever, queries: Sequence[str], top_k: int) -> Any:
+        if (out / "questions.jsonl").exists() and len(read_jsonl(out / "questions.jsonl")) == 2:
+            raise RetrieverUnavailable("no answer")
+        return search(retriever, queries, top_k)
+
+    out = tmp_path / "shown"
+    argv = ["sample", "--config", str(recipes / "sample.yaml"), "--sampling.teacher", "annotation", "--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(BM25Retriever, "search", failing)
+        assert main([*argv, "--rollout.num-envs", "2"]) == 2
+    assert f"no answer. What was sampled so far is kept: search-env resume {out}" in capsys.readouterr().err
+    assert len(read_jsonl(out / "questions.jsonl")) == 2
+    assert "6 right, 6 kept" in quietly(["resume", str(out)])
+
+
 def test_a_sampling_that_is_killed_and_interrupted_and_resumed_ends_as_if_it_had_not_been(
     recipes: Path, sampled: Path, tmp_path: Path, teacher: None, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
