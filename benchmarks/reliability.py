@@ -1,6 +1,7 @@
 """What was done to break it, and what came of that: faults, load and fuzzed inputs.
 
     python benchmarks/reliability.py                                 soak and overload (and wrk if it is installed)
+    python benchmarks/reliability.py --only runners --write          the soak over env runners that are killed
     python benchmarks/reliability.py --only wrk --seconds 15 --write
     python benchmarks/reliability.py --only soak --episodes 100000 --seed 1
     python benchmarks/reliability.py --only fuzz --fuzz-python .venv-fuzz/bin/python --seconds 600 --targets questions
@@ -33,7 +34,7 @@ from benchmarks.faults.wrk import installed, wrk
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("soak", "overload", "wrk", "fuzz", "tests")
+PARTS = ("soak", "runners", "overload", "wrk", "fuzz", "tests")
 MEMORY_MIB = 16.0
 """By so much the resident memory may differ after the first tenth of a soak: the allocator keeps what it was given."""
 
@@ -77,6 +78,9 @@ def problems(part: str, found: Mapping[str, Any]) -> list[str]:
         first, *_, last = found["memory_mib"].values()
         grown = [f"memory grew from {first} to {last} MiB"] if last - first > MEMORY_MIB else []
         return grown + ([f"{found['lost']} episodes were lost"] if found["lost"] else [])
+    if part == "runners":
+        lost = [f"{found['lost']} episodes were lost"] if found["lost"] else []
+        return lost + ([] if found["replaced"] else ["no runner was killed: more episodes are needed"])
     if part in ("overload", "wrk"):
         rows = {row["name"]: row for row in found["phases"]}
         missing = [] if rows["overload"]["refused_503"] else ["nothing was refused: the load was too small"]
@@ -99,6 +103,12 @@ def markdown(figures: Mapping[str, Any]) -> str:
 
 def _soak(arguments: argparse.Namespace) -> dict[str, Any]:
     return soak(arguments.episodes, seconds=arguments.minutes * 60, seed=arguments.seed).figures()
+
+
+def _runners(arguments: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks.faults.dying import soak_runners  # which needs Ray
+
+    return soak_runners(arguments.episodes, seconds=arguments.minutes * 60, seed=arguments.seed)
 
 
 def _overload(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,7 +148,7 @@ def _tests(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows}
 
 
-_RUN = {"soak": _soak, "overload": _overload, "wrk": _wrk, "fuzz": _fuzz, "tests": _tests}
+_RUN = {"soak": _soak, "runners": _runners, "overload": _overload, "wrk": _wrk, "fuzz": _fuzz, "tests": _tests}
 
 
 _SOAK_NOTE = """
@@ -172,6 +182,22 @@ def _soak_page(found: Mapping[str, Any]) -> str:
             "a fault:\n",
             *_table(["fault of the service", "times"], [[fault, f"{count:,}"] for fault, count in faults.items()]),
             _SOAK_NOTE.rstrip(),
+        ]
+    )
+
+
+def _runners_page(found: Mapping[str, Any]) -> str:
+    faults = {fault: count for fault, count in found["faults_of_the_service"].items() if fault != "none"}
+    rows = [[fault, f"{count:,}"] for fault, count in faults.items()]
+    return "\n".join(
+        [
+            "## Soak over env runners: the same, and processes that are killed\n",
+            f"{found['episodes']:,} episodes on {found['runners']} env runners of Ray in {found['seconds']:.0f} s, "
+            f"{found['lost']} lost,",
+            f"each accounted for exactly once; {found['invalid_and_played_again']:,} attempts were invalid and played",
+            f"again. {found['killed']} times a search killed its runner, in the middle of up to 64 episodes; each was",
+            "replaced, and the new one played them again.\n",
+            *_table(["fault of the service", "times"], [*rows, ["the runner is killed", f"{found['killed']:,}"]]),
         ]
     )
 
@@ -250,7 +276,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
 
 
-_PAGE = {"soak": _soak_page, "overload": _overload_page, "wrk": _wrk_page, "fuzz": _fuzz_page, "tests": _tests_page}
+_PAGE = {
+    "soak": _soak_page,
+    "runners": _runners_page,
+    "overload": _overload_page,
+    "wrk": _wrk_page,
+    "fuzz": _fuzz_page,
+    "tests": _tests_page,
+}
 
 
 def _how(found: Mapping[str, Any]) -> str:

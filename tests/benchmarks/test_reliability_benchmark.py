@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("ray")
 
 from search_agents.rollout import Task
 from search_agents.rollout.episode import SegmentKind, TokenSegment
@@ -16,12 +17,15 @@ from search_agents.rollout.episode import SegmentKind, TokenSegment
 from benchmarks import reliability
 from benchmarks.faults import soak as soaking
 from benchmarks.faults import wrk
+from benchmarks.faults.dying import soak_runners
 from benchmarks.faults.fuzzing import read_log, targets
 from benchmarks.faults.overload import PHASES, overload
 from benchmarks.faults.soak import Account, FaultyRetriever, soak
 from search_env.errors import MissingDependencyError, RetrieverUnavailable
 from search_env.retrieval import InMemoryRetriever
 from search_env.types import Document, StopReason
+
+WHERE = ("command", "date", "machine")
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +61,7 @@ def test_an_account_takes_no_episode_twice_and_none_that_is_not_what_it_should_b
         return take(account, task, episode)
 
     monkeypatch.setattr(Account, "take", spy)
-    monkeypatch.setattr(soaking, "RATES", {"poisoned": 0.5})
-    soak(8)
+    soak(8, rates={"poisoned": 0.5})
     task, episode = taken[0]
     account = Account(1)
     assert take(account, task, episode)
@@ -80,7 +83,8 @@ def test_the_faults_of_a_service_are_drawn_by_its_seed(monkeypatch: pytest.Monke
     documents = [Document(id="1", title="Oslo", text="Capital of Norway.")]
 
     def meet(seed: int) -> list[str]:
-        service = FaultyRetriever(InMemoryRetriever(documents), ["Oslo"], seed)
+        noted: list[str] = []
+        service = FaultyRetriever(InMemoryRetriever(documents), ["Oslo"], seed, rates=soaking.RATES, note=noted.append)
         met = []
         for _ in range(60):
             try:
@@ -88,10 +92,24 @@ def test_the_faults_of_a_service_are_drawn_by_its_seed(monkeypatch: pytest.Monke
                 met.append(hits[0].document.id)
             except RetrieverUnavailable as error:
                 met.append("hiccup" if error.transient else "outage")
+        assert [fault for fault in noted if fault in ("hiccup", "outage")] == [fault for fault in met if fault in noted]
         return met
 
     assert set(meet(1)) == {"1", "poison", "hiccup", "outage"}
     assert meet(1) == meet(1) != meet(2)
+
+
+def test_no_episode_is_lost_when_the_runners_that_play_them_are_killed() -> None:
+    """Risk 11: the short form of the soak over env runners."""
+    found = soak_runners(150, death=0.02)
+    assert found["killed"] >= found["replaced"] > 0, "else nothing was tried"
+    assert (found["episodes"], found["lost"], found["not_begun"]) == (150, 0, 0)
+    assert {"hiccup", "outage", "poisoned"} <= set(found["faults_of_the_service"])
+    assert reliability.problems("runners", found) == []
+    assert reliability.problems("runners", {**found, "replaced": 0}) and reliability.problems(
+        "runners", {**found, "lost": 1}
+    )
+    assert "150 episodes on 2 env runners" in reliability.markdown({"runners": {**found, **dict.fromkeys(WHERE, "-")}})
 
 
 def test_a_server_refuses_what_is_too_much_and_answers_again_afterwards(tmp_path: Path) -> None:
