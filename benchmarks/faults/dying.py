@@ -29,12 +29,18 @@ __all__ = ["DEATH", "soak_runners"]
 
 DEATH = 0.002
 """How often a search kills the process that it runs in."""
-_BATCH = 64
+BATCH = 64
 """Episodes that a runner is asked for at once."""
 
 
 def soak_runners(
-    episodes: int, *, runners: int = 2, death: float = DEATH, seconds: float = float("inf"), seed: int = 0
+    episodes: int,
+    *,
+    runners: int = 2,
+    death: float = DEATH,
+    batch: int = BATCH,
+    seconds: float = float("inf"),
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Play episodes among faults on runners that are killed.
 
@@ -42,6 +48,7 @@ def soak_runners(
         episodes: How many must become valid.
         runners: Processes that play.
         death: How often a search kills its process.
+        batch: Episodes that a runner is asked for at once.
         seconds: After this time no further batch begins.
         seed: Of the episodes. The faults differ from process to process, or a new one would die as the old one did.
 
@@ -56,7 +63,7 @@ def soak_runners(
         log.touch()
         ray.init(num_cpus=runners + 1, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
         try:
-            account, replaced = _soak(episodes, runners, _runner(log, death, seed), seconds, seed)
+            account, replaced = _soak(episodes, runners, _runner(log, death, seed), batch, seconds, seed)
         finally:
             ray.shutdown()
         account.faults.update(log.read_text().split())
@@ -64,7 +71,7 @@ def soak_runners(
     return {**account.figures(), "runners": runners, "killed": killed, "replaced": replaced}
 
 
-def _soak(episodes: int, runners: int, runner: type, seconds: float, seed: int) -> tuple[Account, int]:
+def _soak(episodes: int, runners: int, runner: type, batch: int, seconds: float, seed: int) -> tuple[Account, int]:
     algo = _config(runners, runner).build_algo()
     replaced = 0
 
@@ -79,7 +86,7 @@ def _soak(episodes: int, runners: int, runner: type, seconds: float, seed: int) 
     try:
         account = Account(episodes)
         questions = algo.env_runner_group.foreach_env_runner(lambda each: len(each.env.dataset.questions))[0]
-        play_all(account, questions, play, batch=runners * _BATCH, seconds=seconds, seed=seed)
+        play_all(account, questions, play, batch=runners * batch, seconds=seconds, seed=seed)
     finally:
         algo.stop()
     return account, replaced

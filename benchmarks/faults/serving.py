@@ -57,6 +57,7 @@ def under_load(
         for phase in phases:
             rows.append({**phase._asdict(), **put(address, phase, questions)})
             assert httpx.get(f"{address}/healthz", timeout=30).json() == {"status": "ok"}
+            _drain(address, questions[0])
         after = _resident_mib(process)
     return {"phases": rows, "memory_mib": {"before": before, "after": after}}
 
@@ -82,6 +83,17 @@ def _served_apart(corpus: Path) -> Iterator[tuple[str, int]]:
             assert server.poll() is None, "the server crashed"
         finally:
             server.terminate()
+
+
+def _drain(address: str, question: str) -> None:
+    """Wait until all is done that the server took: searches are answered in turn, so one asked now comes after it."""
+    for _ in range(300):
+        answer = httpx.post(f"{address}/v1/search", json={"queries": [question]}, timeout=60)
+        if answer.status_code == 200:
+            return
+        assert answer.status_code == 503, answer.text
+        time.sleep(0.1)
+    raise AssertionError("it still refuses searches, half a minute after the load is gone")
 
 
 def _await(address: str) -> None:
