@@ -12,7 +12,7 @@ def use_torch(threads: int | None) -> None:
 
     Where RLlib seeds a process it asks torch for deterministic algorithms, and torch then fills every tensor that it
     allocates with NaN as well, so that a read of what nobody wrote would show. Nothing depends on that filling: without
-    it every result is the same to the bit, and a learner's step on a CPU takes 2 to 8 % less time (SmolLM2-135M).
+    it every result is the same to the bit, and a learner's step on a CPU takes a little less time.
 
     Args:
         threads: Of torch's operations; None leaves them as they are.
