@@ -1,11 +1,14 @@
 """``search-env fit`` trains the part of a method, on training questions, with the model in use."""
 
 import json
+import re
+import shlex
 
 import pytest
-from search_agents.cli import main
+from search_agents.cli import fit, main
+from search_agents.cli.evaluation_config import read_config
 from search_agents.config.sections import Section
-from search_agents.methods import naive
+from search_agents.methods import fit_options, naive
 
 
 class Options(Section):
@@ -44,3 +47,16 @@ def test_a_method_without_a_part_names_those_that_have_one(trainable, tmp_path, 
     assert main(["fit", "--method", "random", "--limit", "2", "--out", str(tmp_path / "part")]) == 2
     err = capsys.readouterr().err
     assert "'random' has no part of its own to train" in err and "naive-generation" in err
+
+
+@pytest.mark.parametrize("method", ["recomp", "skr", "cr-planner", "rearter"])
+def test_a_method_that_lacks_its_part_names_a_command_that_fit_takes_and_the_option_for_its_folder(
+    method, tmp_path, capsys
+):
+    assert main(["eval", "--method", method, "--limit", "2", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    command = re.search(r"search-env fit (.+? --out FOLDER)", said)[1]
+    arguments, settings = fit.parser("fit", "").parse_known_args(shlex.split(command))
+    arguments.model = "tiny"
+    assert method in str(read_config(arguments, settings, check_method=fit_options).method)
+    assert f"{{name: {method}, part: FOLDER}}" in said

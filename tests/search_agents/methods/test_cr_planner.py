@@ -93,7 +93,7 @@ def plan(monkeypatch):
         critics = Critics(prefer)
         monkeypatch.setattr(module, "TrainedCritics", lambda folder, **where: critics)
         options = {key: settings.pop(key) for key in ("max_steps", "samples", "top_k") if key in settings}
-        method = make_method({"name": "cr-planner", "critics": "folder", **options}, make_setting(scripts, **settings))
+        method = make_method({"name": "cr-planner", "part": "folder", **options}, make_setting(scripts, **settings))
         return list(method.run(questions)), critics, method
 
     return run
@@ -264,8 +264,8 @@ def test_the_language_model_can_be_the_critic():
 
 def test_critics_are_asked_for_where_they_are_missing(tmp_path):
     setting = make_setting(ScriptedEngine({}))
-    with pytest.raises(ConfigError, match="search-env fit cr-planner"):
+    with pytest.raises(ConfigError, match=r"search-env fit --method '\{name: cr-planner"):
         make_method("cr-planner", setting)
     (tmp_path / "rationale").mkdir()
     with pytest.raises(ConfigError, match="lacks the critics sub-goal, query, document"):
-        make_method({"name": "cr-planner", "critics": str(tmp_path)}, setting)
+        make_method({"name": "cr-planner", "part": str(tmp_path)}, setting)

@@ -255,7 +255,7 @@ def test_trained_critics_rank_held_out_pairs_better_than_untrained_ones_and_plan
         assert (row["pairs"], row["held_out_pairs"]) == (24, 16)
         assert row["trained"] > 0.9 > row["untrained"]
         assert 0.2 < row["in_order"] < 0.8
-    spec = {"name": "cr-planner", "critics": str(tmp_path), "max_steps": 1}
+    spec = {"name": "cr-planner", "part": str(tmp_path), "max_steps": 1}
     engine = ScriptedEngine({"": ["the end", "far away", "far away", "Lima"]})
     method = make_method(spec, make_setting(engine))
     (transcript,) = method.run([PERU])

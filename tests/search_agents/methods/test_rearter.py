@@ -408,7 +408,7 @@ def test_tags_in_questions_documents_and_critiques_are_inert_in_every_prompt() -
 
 
 def test_without_a_reward_model_the_command_that_trains_one_is_named() -> None:
-    with pytest.raises(ConfigError, match="search-env fit rearter"):
+    with pytest.raises(ConfigError, match="search-env fit --method rearter"):
         make_method("rearter", setting(model([])))
 
 

@@ -177,7 +177,7 @@ def test_an_untrained_encoder_is_called_so(encoder: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"search-env fit recomp --model MODEL --out FOLDER"),
+        ({}, r"search-env fit --method '{name: recomp, encoder: ENCODER}' --model MODEL --out FOLDER"),
         ({"compressor": "abstractive"}, r"part: fangyuan/hotpotqa_abstractive"),
         ({"compressor": "abstractive", "untrained": "x"}, "untrained names an encoder"),
         ({"part": "x", "untrained": "x"}, "takes one compressor"),

@@ -243,7 +243,7 @@ def test_a_failed_search_is_no_label(fifty: Any, make_setting: MakeSetting, tmp_
 
 
 def test_a_judge_without_labels_says_how_to_make_them(fifty: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="search-env fit skr"):
+    with pytest.raises(ConfigError, match="search-env fit --method skr"):
         make_method("skr", fifty())
     with pytest.raises(ConfigError, match="holds no part for judge=classifier"):
         make_method({"name": "skr", "judge": "classifier", "part": str(tmp_path)}, fifty())

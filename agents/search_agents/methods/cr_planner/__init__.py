@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from search_agents.methods.cr_planner.critics import TrainedCritics, read_choice, verdict_prompt
+from search_agents.methods.cr_planner.critics import HOW_TO_TRAIN, TrainedCritics, read_choice, verdict_prompt
 from search_agents.methods.cr_planner.mdp import OUTCOMES, SENTENCES, Critic, State
 from search_agents.methods.cr_planner.planning import Planner, PlanOptions
 from search_agents.methods.steps import Steps, generate, note
@@ -26,8 +26,8 @@ class CRPlannerOptions(PlanOptions):
 
     critic: Literal["trained", "llm"] = "trained"
     """Who chooses: trained critics, or the language model itself, which is the paper's ablation, not its method."""
-    critics: str | None = None
-    """Folder of the trained critics, as `search-env fit cr-planner` writes it."""
+    part: str | None = None
+    """Folder of the trained critics, as `search-env fit` writes it."""
     critics_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the critics' weights."""
     critics_device: str = "cpu"
@@ -53,7 +53,7 @@ class CRPlanner(Planner):
 
     Args:
         setting: What the comparison holds fixed.
-        options: None takes the defaults, which lack the critics.
+        options: None takes the defaults, which lack the part with the critics.
 
     Raises:
         ConfigError: If the critics are wanted and not given, or their folder holds none.
@@ -68,13 +68,13 @@ class CRPlanner(Planner):
         self._critics: TrainedCritics | None = None
         if self.options.critic == "llm":
             return
-        if self.options.critics is None:
+        if self.options.part is None:
             raise ConfigError(
-                "cr-planner needs trained critics. Train them: search-env fit cr-planner --model MODEL --out FOLDER, "
-                "and give the folder as the option critics; or set critic: llm, the paper's ablation."
+                f"the method 'cr-planner' needs trained critics. Train them: {HOW_TO_TRAIN}, and give "
+                "{name: cr-planner, part: FOLDER}; or set critic: llm, the paper's ablation."
             )
         self._critics = TrainedCritics(
-            self.options.critics, dtype=self.options.critics_dtype, device=self.options.critics_device
+            self.options.part, dtype=self.options.critics_dtype, device=self.options.critics_device
         )
 
     @property

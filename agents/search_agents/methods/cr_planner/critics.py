@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from search_agents.methods.cr_planner.mdp import State
     from search_agents.methods.reward_model import RewardModel
 
-__all__ = ["TrainedCritics", "read_choice", "verdict_prompt"]
+__all__ = ["HOW_TO_TRAIN", "TrainedCritics", "read_choice", "verdict_prompt"]
+
+HOW_TO_TRAIN = "search-env fit --method '{name: cr-planner, encoder: ENCODER}' --model MODEL --out FOLDER"
+"""The command that makes the critics."""
 
 _WANTED = {
     Critic.SUB_GOAL: "next action",
@@ -45,10 +48,7 @@ class TrainedCritics:
         self._dtype, self._device = dtype, device
         missing = [critic for critic in Critic if not (self._folder / critic).is_dir()]
         if missing:
-            raise ConfigError(
-                f"{str(folder)!r} lacks the critics {', '.join(missing)}. Train them: "
-                "search-env fit cr-planner --model MODEL --out FOLDER"
-            )
+            raise ConfigError(f"{str(folder)!r} lacks the critics {', '.join(missing)}. Train them: {HOW_TO_TRAIN}.")
 
     def score(self, critic: Critic, state: State, candidates: Sequence[str]) -> list[float]:
         """How good a critic finds each candidate in a state."""

@@ -38,7 +38,7 @@ class ReARTeROptions(Section):
     """What ReARTeR leaves open; the defaults are its paper's, or its code's where the paper is silent."""
 
     part: str | None = None
-    """Folder of the process reward model, as `search-env fit rearter` writes it."""
+    """Folder of the process reward model, as `search-env fit --method rearter` writes it."""
     explainer: str | None = None
     """Folder or hub id of the process explanation model; by default the model that reasons writes the critiques, and
     they are labelled untrained (paper: Llama-3.2-3B-Instruct after KTO)."""
@@ -177,8 +177,8 @@ class ReARTeR(StepwiseMethod):
     def _load_scorer(self) -> Scorer:
         if self.options.part is None:
             raise ConfigError(
-                "the method 'rearter' needs a process reward model, and there is none. Train one with "
-                "`search-env fit rearter --model … --out FOLDER` and give the method as {name: rearter, part: FOLDER}."
+                "the method 'rearter' needs a process reward model, and there is none. Train one: search-env fit "
+                "--method rearter --model MODEL --out FOLDER, and give {name: rearter, part: FOLDER}."
             )
         from search_agents.methods.reward_model import RewardModel
 

@@ -29,7 +29,7 @@ class RecompOptions(Section):
     compressor: Literal["extractive", "abstractive"] = "extractive"
     """extractive: a dual encoder picks sentences. abstractive: a sequence-to-sequence model writes a summary."""
     part: str | None = None
-    """The trained compressor: the folder that `search-env fit recomp` wrote (extractive), or the folder or hub id of
+    """The trained compressor: the folder that `search-env fit` wrote (extractive), or the folder or hub id of
     one that the authors released: fangyuan/hotpotqa_extractive_compressor, fangyuan/hotpotqa_abstractive."""
     untrained: str | None = None
     """In place of a part, any encoder as it comes: folder or hub id. The row is then called recomp (untrained)."""
@@ -127,9 +127,9 @@ def _compressor(options: RecompOptions) -> str:
         )
     if name is None:
         raise ConfigError(
-            "recomp needs a trained compressor. Train one: search-env fit recomp --model MODEL --out FOLDER, and give "
-            "{name: recomp, part: FOLDER}; or take an encoder as it comes, in a row of its own: {name: recomp, "
-            "untrained: ENCODER}."
+            "the method 'recomp' needs a trained compressor. Train one: search-env fit --method '{name: recomp, "
+            "encoder: ENCODER}' --model MODEL --out FOLDER, and give {name: recomp, part: FOLDER}; or take an encoder "
+            "as it comes, in a row of its own: {name: recomp, untrained: ENCODER}."
         )
     if options.part is not None and options.untrained is not None:
         raise ConfigError("recomp takes one compressor, got both part and untrained. Leave one of them out.")

@@ -40,7 +40,7 @@ class SKROptions(Section):
     """knn: labelled neighbours vote; classifier: a fine-tuned encoder; prompt: the model is asked whether it has to
     look something up (the paper's weaker variant, which needs no part)."""
     part: str | None = None
-    """Folder that `search-env fit skr` wrote; needed by knn and classifier."""
+    """Folder that `search-env fit --method skr` wrote; needed by knn and classifier."""
     neighbours: PositiveInt = 5
     """knn: k, from 3 to 10 in the paper; FlashRAG's 5."""
     same: Literal["excluded", "indexed"] = "excluded"
@@ -120,7 +120,7 @@ class SKR(StepwiseMethod):
 
 
 def _part_folder(options: SKROptions, model: str) -> Path:
-    how = "Make one with: search-env fit skr --model … --out FOLDER; then {name: skr, part: FOLDER}."
+    how = "Make one: search-env fit --method skr --model MODEL --out FOLDER, and give {name: skr, part: FOLDER}."
     if options.part is None:
         raise ConfigError(f"the method 'skr' with judge={options.judge} needs labels of the model in use. {how}")
     folder = Path(options.part).expanduser() / options.judge
