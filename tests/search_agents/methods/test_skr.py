@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,34 @@ def test_the_model_can_be_asked_whether_it_needs_documents(play: Any, reply: str
     assert played.purposes == ["need", "verdict", "chain of thought"]
     assert (len(played.queries), played.answer) == (searches, "x")
     assert ("Passage 1" in played.prompts[1]) is bool(searches)
+
+
+def careful(prompt: str) -> str:
+    """Knows by itself that it knows kings, and from examples that it knows albums."""
+    if not prompt.endswith("Yes or no:"):
+        return model(prompt)
+    asked = prompt.rpartition("Question: Which ")[2].split()[0]
+    told = "album" in prompt.rpartition("Question: ")[0]
+    return " no\n" if asked == "king" or (told and asked == "album") else " yes\n"
+
+
+def test_examples_of_its_own_record_teach_the_model_when_to_search(make_setting: MakeSetting, tmp_path: Path) -> None:
+    def setting() -> Any:
+        return make_setting(ScriptedEngine(careful), questions=FIFTY, documents=PAGES)
+
+    figures = SKR.fit(setting(), FIFTY, tmp_path, SKROptions(judge="icl", examples=5))
+    assert figures["held_out"]["accuracy"] == 1.0 > figures["untrained"]["accuracy"]
+    skr = make_method({"name": "skr", "judge": "icl", "part": str(tmp_path)}, setting())
+    transcripts = sorted(skr.run(FIFTY[10:12]), key=lambda transcript: transcript.question.id)
+    assert [(len(each.queries), each.answer) for each in transcripts] == [(0, "right 10"), (0, "right 11")]
+    need = transcripts[0].turns[0].calls[0]
+    told = re.findall(r"Which (\w+) has number (\d+)\?\nYes or no: (yes|no)", need.prompt)
+    # Four, for five cannot be halved, helped and harmed in turn; the questions held out are not among them.
+    assert [(kind, said) for kind, _, said in told] == [("river", "yes"), ("album", "no")] * 2
+    assert all(int(number) % 5 for _, number, _ in told)
+    assert isinstance(skr, SKR) and skr.fingerprint
+    with pytest.raises(ConfigError, match=r"helped \d+ and harmed 0: too few"):
+        SKR.fit(setting(), [one for one in FIFTY if "river" in one.text], tmp_path / "x", SKROptions(judge="icl"))
 
 
 @pytest.fixture(scope="module")

@@ -1,46 +1,42 @@
 """SKR: the model's own record on similar questions says whether to search at all.
 
-The record is made by `collect`, for the model in use; `knn` and `classifier` are the two
-judges that learn from it.
+The record is made by `collect`, for the model in use; `knn`, `classifier` and `asking` have
+the judges that learn from it.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from search_agents.config.sections import Section
 from search_agents.methods.base import Setting
-from search_agents.methods.prompts import begun_prompt
+from search_agents.methods.skr.asking import AskingJudge
 from search_agents.methods.skr.collect import think_it_over
 from search_agents.methods.skr.encoders import HASHED_WORDS
 from search_agents.methods.skr.knn import NeighbourJudge
 from search_agents.methods.skr.rule import Verdict
-from search_agents.methods.steps import Steps, generate, note
+from search_agents.methods.steps import Steps, note
 from search_agents.methods.stepwise import StepwiseMethod
 from search_agents.models import model_fingerprint
-from search_env.dialects import make_inert
 from search_env.errors import ConfigError
 from search_env.types import Question
 
 __all__ = ["SKR", "SKROptions"]
 
-_DO_YOU_NEED = "Do you have to look anything up before you can answer this question? Reply with yes or no."
-
 
 class SKROptions(Section):
     """Options of the method ``skr``."""
 
-    judge: Literal["knn", "classifier", "prompt"] = "knn"
-    """knn: labelled neighbours vote; classifier: a fine-tuned encoder; prompt: the model is asked whether it has to
-    look something up (the paper's weaker variant, which needs no part)."""
+    judge: Literal["knn", "classifier", "icl", "prompt"] = "knn"
+    """knn: labelled neighbours vote; classifier: a fine-tuned encoder; icl: the model is asked whether it has to look
+    something up, after labelled questions; prompt: after none, which needs no part (the paper's weaker variants)."""
     part: str | None = None
-    """Folder that `search-env fit --method skr` wrote; needed by knn and classifier."""
+    """Folder that `search-env fit --method skr` wrote; needed by all judges but prompt."""
     neighbours: PositiveInt = 5
     """knn: k, from 3 to 10 in the paper; FlashRAG's 5."""
     same: Literal["excluded", "indexed"] = "excluded"
@@ -52,6 +48,8 @@ class SKROptions(Section):
     (the paper takes BERT)."""
     learning_rate: PositiveFloat = 2e-5
     """For fit of the classifier: of AdamW (the paper's)."""
+    examples: Annotated[int, Field(ge=2)] = 8
+    """For fit of icl: labelled questions in the prompt, half of them of each kind (the number is ours)."""
     epochs: PositiveInt = 10
     """For fit of the classifier: times that each question is seen (the paper's)."""
 
@@ -64,7 +62,7 @@ class SKR(StepwiseMethod):
     question a judge that learnt from these labels decides, and the question is answered in the one way or the other.
 
     Cost: one call of the model, one more if its chain of thought states no answer (see `conclude`), one more with
-    judge=prompt; one search, or none.
+    judge=icl or prompt; one search, or none.
 
     Beside FlashRAG's: it answers without a chain of thought and takes labels of another model from a file. A part
     whose labels are another model's is refused here.
@@ -82,7 +80,7 @@ class SKR(StepwiseMethod):
 
     def __init__(self, setting: Setting, options: Any = None) -> None:
         super().__init__(setting, options)
-        self._judge: Callable[[str], Verdict] | None = None
+        self._judge: Callable[[str], Verdict] | AskingJudge = AskingJudge()
         self.fingerprint: str | None = None
         """Of the part in use; None for the judge that has none."""
         if self.options.judge != "prompt":
@@ -92,7 +90,10 @@ class SKR(StepwiseMethod):
 
     def answer(self, question: Question) -> Steps[str]:
         """Judge, then answer with documents or without."""
-        verdict = (yield from self._ask(question)) if self._judge is None else self._judge(question.text)
+        if isinstance(self._judge, AskingJudge):
+            verdict = yield from self._judge.judge(question.text, chat=self.setting.chat)
+        else:
+            verdict = self._judge(question.text)
         yield from note("verdict", f"{'retrieve' if verdict.retrieve else 'do not retrieve'}: {verdict.why}")
         return (yield from think_it_over(self.setting, question, retrieves=verdict.retrieve))
 
@@ -108,16 +109,6 @@ class SKR(StepwiseMethod):
 
         return fit(setting, questions, folder, options)
 
-    def _ask(self, question: Question) -> Steps[Verdict]:
-        """The model's own word; without a yes or a no, retrieval it is."""
-        asked = f"Question: {make_inert(question.text)}"
-        prompt = begun_prompt(_DO_YOU_NEED, asked, "Yes or no:", chat=self.setting.chat)
-        stop = () if self.setting.chat else ("\n",)
-        said = re.search(r"\b(yes|no)\b", (yield from generate("need", prompt, stop=stop)).text, re.IGNORECASE)
-        if said is None:
-            return Verdict(True, "the model did not say whether it has to look anything up")
-        return Verdict(said[1].lower() == "yes", f"asked whether it has to look anything up, the model says {said[1]}")
-
 
 def _part_folder(options: SKROptions, model: str) -> Path:
     how = "Make one: search-env fit --method skr --model MODEL --out FOLDER, and give {name: skr, part: FOLDER}."
@@ -132,9 +123,11 @@ def _part_folder(options: SKROptions, model: str) -> Path:
     return folder
 
 
-def _load(folder: Path, options: SKROptions) -> Callable[[str], Verdict]:
+def _load(folder: Path, options: SKROptions) -> Callable[[str], Verdict] | AskingJudge:
     if options.judge == "knn":
         return NeighbourJudge.load(folder, neighbours=options.neighbours, index_same=options.same == "indexed")
+    if options.judge == "icl":
+        return AskingJudge.load(folder)
     from search_agents.methods.skr.classifier import ClassifierJudge
 
     return ClassifierJudge.load(folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_agents.learning.run_folder import write_json
 from search_agents.methods.base import Setting
+from search_agents.methods.skr.asking import AskingJudge, verdicts
 from search_agents.methods.skr.collect import collect_labels
 from search_agents.methods.skr.knn import NeighbourJudge
 from search_agents.methods.skr.rule import Label, Totals, Verdict
@@ -32,8 +33,8 @@ def fit(setting: Setting, questions: Sequence[Question], folder: Path, options: 
         options: Which judge, and how it is made.
 
     Returns:
-        Counts of the labels, and on the fifth that was held out: `judge_worth` of the judge (``held_out``) and of an
-        untrained classifier (``untrained``).
+        Counts of the labels, and on the fifth that was held out: `judge_worth` of the judge (``held_out``) and, for a
+        classifier or examples, of an untrained classifier or none (``untrained``).
 
     Raises:
         ConfigError: If the judge has no part, or the questions that retrieval makes a difference for are too few.
@@ -41,7 +42,9 @@ def fit(setting: Setting, questions: Sequence[Question], folder: Path, options: 
         RunError: See `collect_labels`.
     """
     if options.judge == "prompt":
-        raise ConfigError("judge=prompt asks the model itself and has nothing to fit. Fit judge=knn or classifier.")
+        raise ConfigError(
+            "judge=prompt asks the model itself and has nothing to fit. Fit judge=knn, classifier or icl."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     rows = collect_labels(setting, questions, folder)
     held_out, training = rows[::_HELD_OUT], [row for place, row in enumerate(rows) if place % _HELD_OUT]
@@ -60,6 +63,13 @@ def fit(setting: Setting, questions: Sequence[Question], folder: Path, options: 
         judge: Any = NeighbourJudge.fit(
             training, options.encoder, neighbours=options.neighbours, index_same=options.same == "indexed"
         )
+        figures["held_out"] = judge_worth(held_out, judge)
+    elif options.judge == "icl":
+        judge = AskingJudge.fit(training, most=options.examples)
+        asked = questions[::_HELD_OUT]
+        for name, one in (("untrained", AskingJudge()), ("held_out", judge)):
+            said = verdicts(setting, one, asked)
+            figures[name] = judge_worth(held_out, said.__getitem__)
     else:
         from search_agents.methods.skr.classifier import ClassifierJudge
 
@@ -68,7 +78,7 @@ def fit(setting: Setting, questions: Sequence[Question], folder: Path, options: 
         figures["loss"] = judge.train(
             training, learning_rate=options.learning_rate, epochs=options.epochs, seed=setting.seed
         )
-    figures["held_out"] = judge_worth(held_out, judge)
+        figures["held_out"] = judge_worth(held_out, judge)
     judge.save(folder / options.judge, encoder=options.encoder, model=setting.engine.name)
     write_json(folder / f"figures-{options.judge}.json", figures)
     return figures
@@ -104,7 +114,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _require_enough(totals: Totals, judge: str) -> None:
     """Refuse labels that nothing can be learnt from."""
-    enough = totals.better and totals.worse if judge == "classifier" else totals.better or totals.worse
+    enough = totals.better or totals.worse if judge == "knn" else totals.better and totals.worse
     if not enough:
         raise ConfigError(
             f"of {sum(totals)} training questions retrieval helped {totals.better} and harmed {totals.worse}: too few "
