@@ -29,6 +29,7 @@ from search_agents.learning import learner, train
 from search_agents.learning.learner_group import EpisodeLearnerGroup
 from search_agents.learning.run_folder import RunFolder
 
+from search_env.episode import EpisodeState
 from search_env.vector import SearchQAVectorEnv
 
 KILLED_RUN = Path(__file__).with_name("killed_run.py")
@@ -192,18 +193,18 @@ def test_sigterm_stops_an_evaluation_as_ctrl_c_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Risk 20: SIGTERM during an evaluation, whose answers are kept."""
-    out, steps = tmp_path / "evaluation", []
-    step = SearchQAVectorEnv.step
+    out, acts = tmp_path / "evaluation", []
+    act = EpisodeState.act
     argv = ["eval", "--method", "random", "--limit", "4", "--evaluation.batch-size", "1", "--out", str(out)]
     with monkeypatch.context() as patch:
 
-        def stepping(env: Any, actions: Any) -> Any:
-            steps.append(1)
-            if len(steps) == 3:
+        def acting(state: EpisodeState, segment: str) -> Any:
+            acts.append(1)
+            if len(acts) == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return step(env, actions)
+            return act(state, segment)
 
-        patch.setattr(SearchQAVectorEnv, "step", stepping)
+        patch.setattr(EpisodeState, "act", acting)
         assert main(argv) == 130
     assert f"search-env resume {out}" in capsys.readouterr().err
     (log,) = out.glob("transcripts-*.jsonl")

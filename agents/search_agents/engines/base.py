@@ -9,10 +9,10 @@ never decoded and encoded again, so what was sampled is what is trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,10 @@ __all__ = [
     "SamplingParams",
     "ScoredText",
     "ScoringRequest",
+    "StreamingEngine",
     "TokenEngine",
     "check_prompts",
+    "generate_each",
 ]
 
 
@@ -193,6 +195,31 @@ class Engine(Protocol):
             ModelError: If a text is empty, or the engine cannot score.
         """
         ...
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine whose completions come one by one, so that each can be used while the others are written."""
+
+    def generate_each(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> Iterator[tuple[int, Completion | None]]:
+        """Write a text for each request; see `Engine.generate`.
+
+        Yields:
+            The index of a request and its completion, as soon as it is there and in any order. A failure is raised when
+            all that came before it, or was on its way, has been yielded.
+        """
+        ...
+
+
+def generate_each(
+    engine: Engine, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+) -> Iterable[tuple[int, Completion | None]]:
+    """The completions of any engine with the indices of their requests; see `StreamingEngine.generate_each`."""
+    if isinstance(engine, StreamingEngine):
+        return engine.generate_each(requests, chat=chat, max_tokens=max_tokens)
+    return enumerate(engine.generate(requests, chat=chat, max_tokens=max_tokens))
 
 
 class NoEngine:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from search_agents.config.sections import ServerSection
 from search_agents.engines.base import (
@@ -34,7 +34,7 @@ _TOO_LONG = re.compile(r"context (?:length|size|window)|max_model_len|maximum co
 
 
 class OpenAIEngine:
-    """See `Engine`.
+    """See `StreamingEngine`.
 
     With ``api: chat`` the server applies the model's chat template, so prompts must be in the style ``instruct``;
     with ``api: completions`` they are plain text. A response that is begun for the model is continued where the server
@@ -69,7 +69,14 @@ class OpenAIEngine:
     def generate(
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
     ) -> list[Completion | None]:
-        """Write a text for each request; see `Engine.generate`.
+        """Write a text for each request; see `generate_each`."""
+        found = dict(self.generate_each(requests, chat=chat, max_tokens=max_tokens))
+        return [found[index] for index in range(len(requests))]
+
+    def generate_each(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> Iterator[tuple[int, Completion | None]]:
+        """Write a text for each request; see `StreamingEngine.generate_each`.
 
         The server's own context bounds prompt and text: `max_tokens` bounds the text only.
 
@@ -82,13 +89,14 @@ class OpenAIEngine:
         if chat != (api == "chat"):
             styles = "'instruct'" if api == "chat" else "'base' or 'bare'"
             raise ConfigError(f"`api: {api}` needs the prompt style {styles}. Change env.prompt or the api.")
-        return self._side_by_side(self._chat if chat else self._complete, requests)
+        yield from self._side_by_side(self._chat if chat else self._complete, requests)
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
-        return self._side_by_side(self._score, requests)
+        found = dict(self._side_by_side(self._score, requests))
+        return [found[index] for index in range(len(requests))]
 
     def _complete(self, request: GenerationRequest) -> Completion | None:
         reply = self._fitting(self._client.completions.create, prompt=request.prompt.text, **self._parameters(request))
@@ -143,12 +151,33 @@ class OpenAIEngine:
             **({"stop": list(sampling.stop)} if sampling.stop else {}),
         }
 
-    def _side_by_side(self, ask: Callable[[Any], T], requests: Sequence[Any]) -> list[T]:
+    def _side_by_side(self, ask: Callable[[Any], T], requests: Sequence[Any]) -> Iterator[tuple[int, T]]:
+        """The replies and the indices of their requests; after a failure those on their way, and then the failure."""
+        failure: BaseException | None = None
+        with ThreadPoolExecutor(self._server.concurrency) as pool:
+            asked = {pool.submit(ask, request): index for index, request in enumerate(requests)}
+            try:
+                for future in as_completed(asked):
+                    if future.cancelled():
+                        continue
+                    if (error := future.exception()) is None:
+                        yield asked[future], future.result()
+                        continue
+                    failure = failure or error
+                    for waiting in asked:
+                        waiting.cancel()
+            finally:  # whoever asked may have been interrupted
+                for waiting in asked:
+                    waiting.cancel()
+        if failure is not None:
+            self._fail(failure)
+
+    def _fail(self, failure: BaseException) -> NoReturn:
+        """Say what a failed request means."""
         openai = _import_openai()
         key = os.environ.get(self._server.api_key_env or "")
         try:
-            with ThreadPoolExecutor(self._server.concurrency) as pool:
-                return list(pool.map(ask, requests))
+            raise failure
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise ModelError(
                 f"{self._server.url} refuses: {masked(str(error), key)}. Check the model's name ({self.name!r}) and "
@@ -161,8 +190,7 @@ class OpenAIEngine:
         except openai.OpenAIError as error:
             raise EngineUnavailable(
                 f"the model {self.name!r} at {self._server.url} failed for good, after {self._server.retries} retries: "
-                f"{type(error).__name__}: {masked(str(error), key)}. Start the server, and go on with what was "
-                "answered."
+                f"{type(error).__name__}: {masked(str(error), key)}. Start the server again."
             ) from shown_cause(error, key)
 
     @cached_property

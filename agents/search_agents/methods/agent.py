@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from search_agents.methods.base import Setting
@@ -61,10 +61,11 @@ class AgentMethod(PlayingMethod):
         self._make = make
         self._agents: dict[int, Agent] = {}
 
-    def act(self, running: Mapping[int, Transcript]) -> list[str]:
+    def act(self, running: Mapping[int, Transcript]) -> Iterator[tuple[int, str]]:
         """Say the next segments; see `PlayingMethod.act`."""
         self._agents = {number: agent for number, agent in self._agents.items() if number in running}
-        return [self._segment(number, transcript) for number, transcript in running.items()]
+        for number, transcript in running.items():
+            yield number, self._segment(number, transcript)
 
     def _segment(self, number: int, transcript: Transcript) -> str:
         if transcript.turns:

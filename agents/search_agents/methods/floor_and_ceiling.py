@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from search_agents.methods.base import Setting, begin_query, open_answer
 from search_agents.methods.playing import PlayingMethod
@@ -22,9 +22,10 @@ __all__ = ["Oracle", "RandomAgent", "holds", "hops_to_follow", "make_oracle", "m
 class _Rule(PlayingMethod):
     """Plays by a rule instead of a model."""
 
-    def act(self, running: Mapping[int, Transcript]) -> list[str]:
+    def act(self, running: Mapping[int, Transcript]) -> Iterator[tuple[int, str]]:
         """Say the next segments; see `PlayingMethod.act`."""
-        return [self._segment(transcript) for transcript in running.values()]
+        for number, transcript in running.items():
+            yield number, self._segment(transcript)
 
     @abstractmethod
     def _query(self, transcript: Transcript) -> str | None:

@@ -46,16 +46,16 @@ class Human(PlayingMethod):
             budget = self.env.rules.budget
             _tell(f"\nQuestion {number + 1} of {len(questions)}: {visible(questions[number].text)}")
             _tell(f"{HOW_TO_PLAY} Searches allowed: {budget.max_searches}, lines: {budget.max_turns}.")
-            yield from self._play([number], [questions[number].id])
+            yield from self._play({number: questions[number]})
 
-    def act(self, running: Mapping[int, Transcript]) -> Sequence[str]:
+    def act(self, running: Mapping[int, Transcript]) -> Sequence[tuple[int, str]]:
         """Read the next line; see `PlayingMethod.act`."""
-        (transcript,) = running.values()
+        ((number, transcript),) = running.items()
         if transcript.turns:
             _tell(shown_turn(transcript))
         while (line := read_line()) is not None and line.strip().lower() != _LEAVING:
             if line.strip():
-                return [as_segment(line, self.env.rules.dialect)]
+                return [(number, as_segment(line, self.env.rules.dialect))]
         raise KeyboardInterrupt("the player left")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from search_agents.engines.base import FinishReason, SampledSegment, TokenEngine
 from search_agents.methods.base import Setting, begin_query, open_answer, require_sessions
@@ -53,7 +53,7 @@ def answer_at_once(setting: Setting, numbers: Sequence[int], questions: Sequence
 
 def answer_after_one_search(
     setting: Setting, numbers: Sequence[int], questions: Sequence[Question], hits: Sequence[tuple[Hit, ...]]
-) -> list[Transcript]:
+) -> Iterator[tuple[int, Transcript]]:
     """Read the documents as the result of a search of one's own, and go on freely.
 
     A response that ends in anything but an answer has its reasoning closed and the answer opened for it.
@@ -63,6 +63,9 @@ def answer_after_one_search(
         numbers: Of the questions; seeds are derived from them.
         questions: The questions.
         hits: What was found for each.
+
+    Yields:
+        The place of a question among `questions` and its transcript: those that the model answered freely come first.
     """
     engine, rules = _engine(setting), setting.env.rules
     rows, searches = [], []
@@ -77,39 +80,39 @@ def answer_after_one_search(
         searches.append(search)
     segments = _respond(setting, rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop)
     calls = [[_call(row, segment)] for row, segment in zip(rows, segments, strict=True)]
-    texts = _answers(setting, numbers, rows, segments, searches, calls)
-    return [
-        _transcript(rules.dialect, question, (search,), text, called)
-        for question, search, text, called in zip(questions, searches, texts, calls, strict=True)
-    ]
+    unanswered: dict[int, SampledSegment] = {}
+    for row, segment in enumerate(segments):
+        if segment is not None and rules.dialect.answer.open not in segment.text:
+            unanswered[row] = segment
+            continue
+        text = segment.text if segment else None
+        yield row, _transcript(rules.dialect, questions[row], (searches[row],), text, calls[row])
+    for row, text, call in _answers(setting, numbers, rows, unanswered, searches):
+        yield row, _transcript(rules.dialect, questions[row], (searches[row],), text, [*calls[row], call])
 
 
 def _answers(
     setting: Setting,
     numbers: Sequence[int],
     rows: Sequence[list[int]],
-    segments: Sequence[SampledSegment | None],
+    unanswered: Mapping[int, SampledSegment],
     searches: Sequence[Turn],
-    calls: Sequence[list[Call]],
-) -> list[str | None]:
-    """The last segment of each response, completed where the model did not answer by itself; adds to `calls`."""
+) -> Iterator[tuple[int, str | None, Call]]:
+    """The completed last segment of each response in which the model did not answer by itself, and the call for it."""
     engine, dialect = _engine(setting), setting.env.rules.dialect
-    texts = [segment.text if segment else None for segment in segments]
     prefill = dialect.prompt("", setting.env.rules.style).prefill
     openings = {
-        row: open_answer(dialect, prefill + searches[row].segment + searches[row].observation + text)
-        for row, text in enumerate(texts)
-        if text is not None and dialect.answer.open not in text
+        row: open_answer(dialect, prefill + searches[row].segment + searches[row].observation + segment.text)
+        for row, segment in unanswered.items()
     }
     longer = [
-        [*rows[row], *_spoken(segments[row]), *engine.encode_observation(opening)] for row, opening in openings.items()
+        [*rows[row], *_spoken(unanswered[row]), *engine.encode_observation(opening)]
+        for row, opening in openings.items()
     ]
     keys = [(numbers[row], 1) for row in openings]
     answers = _respond(setting, longer, keys=keys, stop=(dialect.answer.close,))
     for (row, opening), read, answer in zip(openings.items(), longer, answers, strict=True):
-        calls[row].append(_call(read, answer))
-        texts[row] = f"{texts[row]}{opening}{answer.text}" if answer else None
-    return texts
+        yield row, f"{unanswered[row].text}{opening}{answer.text}" if answer else None, _call(read, answer)
 
 
 def _engine(setting: Setting) -> TokenEngine:
@@ -146,10 +149,8 @@ def _call(row: Sequence[int], segment: SampledSegment | None) -> Call:
     return Call(purpose="segment", prompt_tokens=len(row), tokens=len(segment.token_ids) if segment else 0)
 
 
-def _spoken(segment: SampledSegment | None) -> list[int]:
+def _spoken(segment: SampledSegment) -> list[int]:
     """The tokens of a segment that is to go on: without an end of sequence."""
-    if segment is None:
-        return []
     return segment.token_ids[:-1] if segment.finish is FinishReason.EOS else segment.token_ids
 
 

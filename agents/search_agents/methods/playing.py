@@ -1,6 +1,6 @@
-"""Plays the environment through its text alone: for agents that need no tokens of a model.
+"""Plays episodes through their text alone: for agents that need no tokens of a model.
 
-The environment runs the queries, counts the budgets and judges the answers, as it does
+Queries are run, budgets counted and answers judged by the environment's own rules, as
 for a trained policy.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
-
-import numpy as np
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from search_agents.methods.base import batches
+from search_agents.rollout.found import search_for
+from search_env.episode import EpisodeState, Rules
 from search_env.types import Question, StopReason, Transcript
 from search_env.vector import SearchQAVectorEnv
 
@@ -32,39 +32,50 @@ class PlayingMethod(ABC):
         self.env = env
 
     @abstractmethod
-    def act(self, running: Mapping[int, Transcript]) -> Sequence[str | None]:
+    def act(self, running: Mapping[int, Transcript]) -> Iterable[tuple[int, str | None]]:
         """Say the next segment of each running episode.
 
         Args:
             running: By the number of its question, what has happened so far.
 
         Returns:
-            One segment for each, in that order; None ends the episode, for its tokens are spent.
+            The number and the segment of each, as they come and in any order: an episode that ends with its segment is
+            done before the next one is taken. None ends the episode, for its tokens are spent.
         """
 
     def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
         """Answer questions; see `Method.run`."""
         for numbers, batch in batches(questions, self.env.num_envs, skip):
-            yield from self._play(numbers, [question.id for question in batch])
+            yield from self._play(dict(zip(numbers, batch, strict=True)))
 
-    def _play(self, numbers: Sequence[int], ids: Sequence[str]) -> list[Transcript]:
+    def _play(self, questions: Mapping[int, Question]) -> Iterator[Transcript]:
+        """Play one episode for each question, by its number, and yield each as soon as it has ended."""
         env = self.env
-        mask = np.arange(env.num_envs) < len(ids)
-        env.reset(options={"question": [*ids, *[None] * (env.num_envs - len(ids))], "reset_mask": mask})
-        running = list(range(len(ids)))
-        spent: dict[int, Transcript] = {}
+        running = {number: EpisodeState(question, env.rules) for number, question in questions.items()}
         while running:
-            transcripts = env.transcripts
-            said = dict(zip(running, self.act({numbers[slot]: transcripts[slot] for slot in running}), strict=True))
-            spent |= {slot: _cut(env, transcripts[slot]) for slot in running if said[slot] is None}
-            # A slot that was cut is still running for the environment, which hears nothing more that counts.
-            _, _, terminations, truncations, _ = env.step([said.get(slot) or "" for slot in range(env.num_envs)])
-            running = [slot for slot in running if slot not in spent and not (terminations | truncations)[slot]]
-        transcripts = env.transcripts
-        return [spent.get(slot, transcripts[slot]) for slot in range(len(ids))]
+            queries: dict[int, str] = {}
+            for number, segment in self.act({number: state.transcript for number, state in running.items()}):
+                state = running[number]
+                if segment is None:
+                    yield _cut(running.pop(number).transcript, env.rules)
+                    continue
+                state.act(segment)
+                if state.query is not None:
+                    queries[number] = state.query
+                    continue
+                state.advance(())
+                if state.ended:
+                    yield running.pop(number).transcript
+            numbers = sorted(queries)  # who pays for a search that several ask for is not left to chance
+            found = search_for(env.retriever, [queries[number] for number in numbers], env.top_k)
+            for number, each in zip(numbers, found, strict=True):
+                running[number].spend(each.spent)
+                running[number].advance(each.hits)
+                if running[number].ended:
+                    yield running.pop(number).transcript
 
 
-def _cut(env: SearchQAVectorEnv, transcript: Transcript) -> Transcript:
+def _cut(transcript: Transcript, rules: Rules) -> Transcript:
     """An episode that leaves no room for another segment."""
-    verdict = env.rules.dialect.judge_format(transcript.segments)
+    verdict = rules.dialect.judge_format(transcript.segments)
     return dataclasses.replace(transcript, stop_reason=StopReason.MAX_TOKENS, format=verdict)

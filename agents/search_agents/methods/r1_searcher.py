@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from search_agents.engines.base import Capability, GenerationRequest
+from search_agents.engines.base import Capability, GenerationRequest, generate_each
 from search_agents.methods.base import Setting, batches, begin_query, require_sessions
 from search_agents.methods.playing import PlayingMethod
-from search_agents.rollout.asynchronous import play
+from search_agents.rollout.asynchronous import play_each
 from search_agents.rollout.collect import Task, derive_seed
 from search_agents.rollout.episode import Episode, SegmentKind
 from search_env.types import Call, Question, Transcript
@@ -45,7 +45,7 @@ class R1Searcher:
             return
         engine = require_sessions(setting.engine, f"the method {self.name!r}")
         for numbers, batch in batches(questions, setting.env.num_envs, skip):
-            episodes = play(
+            episodes = play_each(
                 engine,
                 setting.env,
                 [
@@ -57,7 +57,7 @@ class R1Searcher:
                 chat=setting.chat,
                 prefill=self._prefill,
             )
-            yield from map(_with_calls, episodes)
+            yield from (_with_calls(episode) for _, episode in episodes)
 
     def _beginning(self) -> str:
         """Text that every response is made to begin with."""
@@ -87,20 +87,20 @@ class _InText(PlayingMethod):
         self._setting, self._beginning = setting, beginning
         self._calls: dict[str, list[Call]] = {}
 
-    def act(self, running: Mapping[int, Transcript]) -> list[str | None]:
+    def act(self, running: Mapping[int, Transcript]) -> Iterator[tuple[int, str | None]]:
         """Say the next segments; see `PlayingMethod.act`."""
-        setting = self._setting
-        requests = [self._request(number, transcript) for number, transcript in running.items()]
-        completions = setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
-        said: list[str | None] = []
-        for transcript, completion in zip(running.values(), completions, strict=True):
+        setting, playing = self._setting, list(running.items())
+        requests = [self._request(number, transcript) for number, transcript in playing]
+        for index, completion in generate_each(
+            setting.engine, requests, chat=setting.chat, max_tokens=setting.max_tokens
+        ):
+            number, transcript = playing[index]
             if completion is None:
-                said.append(None)
+                yield number, None
                 continue
             call = Call(purpose="segment", prompt_tokens=completion.prompt_tokens, tokens=completion.tokens)
             self._calls.setdefault(transcript.question.id, []).append(call)
-            said.append(completion.text if transcript.turns else self._beginning + completion.text)
-        return said
+            yield number, completion.text if transcript.turns else self._beginning + completion.text
 
     def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
         """Answer questions; see `Method.run`."""

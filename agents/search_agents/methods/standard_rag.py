@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from search_agents.methods.base import batches
 from search_agents.methods.in_protocol import answer_after_one_search
 from search_agents.methods.prompts import passages
 from search_agents.methods.steps import Steps, retrieve
 from search_agents.methods.stepwise import StepwiseMethod
-from search_env.errors import RetrieverUnavailable
-from search_env.retrieval.metering import metered, shares
+from search_agents.rollout.found import search_for
 from search_env.types import FormatVerdict, Question, StopReason, Transcript
 
 __all__ = ["READ_AND_ANSWER", "StandardRAG"]
@@ -42,16 +41,13 @@ class StandardRAG(StepwiseMethod):
             return
         env = self.setting.env
         for numbers, batch in batches(questions, env.num_envs, skip):
-            queries = [question.text for question in batch]
-            with metered() as meter:
-                try:
-                    hits = env.retriever.search(queries, env.top_k)
-                except RetrieverUnavailable:
-                    found = [_invalid(question) for question in batch]
-                else:
-                    found = answer_after_one_search(self.setting, numbers, batch, hits)
-            for transcript, spent in zip(found, shares(queries, meter), strict=True):
-                yield dataclasses.replace(transcript, spending=spent)
+            found = search_for(env.retriever, [question.text for question in batch], env.top_k)
+            hits = [each.hits for each in found if each.hits is not None]
+            answered: Iterable[tuple[int, Transcript]] = enumerate(map(_invalid, batch))
+            if len(hits) == len(batch):
+                answered = answer_after_one_search(self.setting, numbers, batch, hits)
+            for place, transcript in answered:
+                yield dataclasses.replace(transcript, spending=found[place].spent)
 
 
 def _invalid(question: Question) -> Transcript:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 from search_agents.config.sections import Section
 from search_agents.engines.base import (
@@ -23,15 +23,16 @@ from search_agents.engines.base import (
     ScoredText,
     ScoringRequest,
     TokenEngine,
+    generate_each,
 )
 from search_agents.engines.confidence import TokenConfidences, token_confidences
 from search_agents.methods.base import Setting
 from search_agents.methods.prompts import first_line, passages, short_answer_prompt
 from search_agents.methods.steps import Confidence, Generate, Mixture, Note, Retrieve, Score, Step, Steps, generate
 from search_agents.rollout.collect import derive_seed
+from search_agents.rollout.found import Found, search_for
 from search_env.dialects import make_inert
-from search_env.errors import RetrieverUnavailable
-from search_env.retrieval.metering import Spent, add_spent, metered, shares
+from search_env.retrieval.metering import Spent, add_spent
 from search_env.types import Action, ActionKind, Call, FormatVerdict, Hit, Question, StopReason, Transcript, Turn
 
 __all__ = ["NoOptions", "StepwiseMethod"]
@@ -82,8 +83,9 @@ class StepwiseMethod(ABC):
             while waiting and len(running) < self.setting.env.num_envs:
                 number = waiting.popleft()
                 running.append(_Play(self.answer(questions[number]), number, questions[number]))
-            _run_steps(self.setting, [play for play in running if not play.ended])
             yield from (play.transcript() for play in running if play.ended)
+            running = [play for play in running if not play.ended]
+            yield from (play.transcript() for play in _run_steps(self.setting, running) if play.ended)
             running = [play for play in running if not play.ended]
 
     def short_answer(self, question: Question, task: str, *, purpose: str = "answer") -> Steps[str]:
@@ -136,7 +138,7 @@ class _Play:
         if self.ended:
             self._steps.close()
         else:
-            self._send([result.hits if isinstance(result, _Found) else result for result in results])
+            self._send([result.hits if isinstance(result, Found) else result for result in results])
 
     def transcript(self) -> Transcript:
         """What was done."""
@@ -196,54 +198,56 @@ class _Play:
         self._calls.append(call)
 
 
-class _Found(NamedTuple):
-    """The outcome of a search."""
-
-    hits: tuple[Hit, ...] | None
-    """None if the retriever failed for good."""
-    spent: Spent
-
-
-def _run_steps(setting: Setting, plays: Sequence[_Play]) -> None:
+def _run_steps(setting: Setting, plays: Sequence[_Play]) -> Iterator[_Play]:
     """Run all that the questions in play ask for, each kind as one batch, and hand out the results.
 
     The result of a `Generate` or `Mixture` whose prompt leaves no room is None.
+
+    Yields:
+        Each question in play as soon as it has all its results and has gone on.
     """
+    # A question that has gone on asks for something else already.
+    batches = {kind: [(play, n) for play in plays for n, step in enumerate(play.asked) if isinstance(step, kind)]
+               for kind in _RUNNERS}  # fmt: skip
+    missing = Counter(play for places in batches.values() for play, _ in places)
     results: dict[_Play, list[Any]] = {play: [None] * len(play.asked) for play in plays}
-    for kind, run in _RUNNERS.items():
-        places = [(play, index) for play in plays for index, step in enumerate(play.asked) if isinstance(step, kind)]
-        if places:
-            done = run(setting, [play for play, _ in places], [play.asked[index] for play, index in places])
-            for (play, index), result in zip(places, done, strict=True):
-                results[play][index] = result
+    steps = {play: play.asked for play in plays}
     for play in plays:
-        play.go_on(results[play])
+        if not missing[play]:
+            play.go_on(results[play])
+            yield play
+    for kind, run in _RUNNERS.items():
+        places = batches[kind]
+        if not places:
+            continue
+        for place, result in run(setting, [play for play, _ in places], [steps[play][n] for play, n in places]):
+            play, n = places[place]
+            results[play][n] = result
+            missing[play] -= 1
+            if not missing[play]:
+                play.go_on(results[play])
+                yield play
 
 
-def _retrieve(setting: Setting, plays: Sequence[_Play], steps: Sequence[Retrieve]) -> list[_Found]:
+def _retrieve(setting: Setting, plays: Sequence[_Play], steps: Sequence[Retrieve]) -> Iterator[tuple[int, Found]]:
     env = setting.env
-    found: dict[int, _Found] = {}
     for top_k in dict.fromkeys(step.top_k or env.top_k for step in steps):
         numbers = [number for number, step in enumerate(steps) if (step.top_k or env.top_k) == top_k]
-        queries = [steps[number].query for number in numbers]
-        with metered() as meter:
-            try:
-                hits: Sequence[tuple[Hit, ...] | None] = env.retriever.search(queries, top_k)
-            except RetrieverUnavailable:
-                hits = [None] * len(queries)
-        found |= dict(zip(numbers, map(_Found, hits, shares(queries, meter)), strict=True))
-    return [found[number] for number in range(len(steps))]
+        found = search_for(env.retriever, [steps[number].query for number in numbers], top_k)
+        yield from zip(numbers, found, strict=True)
 
 
-def _generate(setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]) -> list[Completion | None]:
+def _generate(
+    setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]
+) -> Iterable[tuple[int, Completion | None]]:
     requests = [
         GenerationRequest(prompt=step.prompt, sampling=_sampling(setting, step), seed=play.seed(setting.seed))
         for play, step in zip(plays, steps, strict=True)
     ]
-    return setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
+    return generate_each(setting.engine, requests, chat=setting.chat, max_tokens=setting.max_tokens)
 
 
-def _mix(setting: Setting, plays: Sequence[_Play], steps: Sequence[Mixture]) -> list[Completion | None]:
+def _mix(setting: Setting, plays: Sequence[_Play], steps: Sequence[Mixture]) -> Iterable[tuple[int, Completion | None]]:
     from search_agents.engines.mixture import MixtureEngine, MixtureRequest, generate_mixtures  # it brings torch
 
     requests = [
@@ -256,7 +260,7 @@ def _mix(setting: Setting, plays: Sequence[_Play], steps: Sequence[Mixture]) -> 
         for play, step in zip(plays, steps, strict=True)
     ]
     engine = cast(MixtureEngine, setting.engine)
-    return generate_mixtures(engine, requests, chat=setting.chat, max_tokens=setting.max_tokens)
+    return enumerate(generate_mixtures(engine, requests, chat=setting.chat, max_tokens=setting.max_tokens))
 
 
 def _sampling(setting: Setting, step: Generate | Mixture) -> SamplingParams:
@@ -268,16 +272,18 @@ def _sampling(setting: Setting, step: Generate | Mixture) -> SamplingParams:
     )
 
 
-def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> list[ScoredText | None]:
-    return setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps])
+def _score(setting: Setting, plays: Sequence[_Play], steps: Sequence[Score]) -> Iterable[tuple[int, ScoredText | None]]:
+    return enumerate(setting.engine.score([ScoringRequest(context=step.context, text=step.text) for step in steps]))
 
 
-def _confide(setting: Setting, plays: Sequence[_Play], steps: Sequence[Confidence]) -> Sequence[TokenConfidences]:
+def _confide(
+    setting: Setting, plays: Sequence[_Play], steps: Sequence[Confidence]
+) -> Iterable[tuple[int, TokenConfidences]]:
     engine = cast(TokenEngine, setting.engine)
-    return token_confidences(engine, [(step.prompt, step.text) for step in steps], chat=setting.chat)
+    return enumerate(token_confidences(engine, [(step.prompt, step.text) for step in steps], chat=setting.chat))
 
 
-_RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Sequence[Any]]] = {
+_RUNNERS: dict[type, Callable[[Setting, Sequence[_Play], Any], Iterable[tuple[int, Any]]]] = {
     Retrieve: _retrieve,
     Generate: _generate,
     Mixture: _mix,

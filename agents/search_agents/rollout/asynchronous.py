@@ -13,12 +13,11 @@ engine makes of rows beside one another, so these are the episodes of
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from typing import Any, NamedTuple, cast
+from typing import Any, Unpack, cast
 
 from search_agents.engines.base import (
     AsynchronousEngine,
@@ -31,57 +30,52 @@ from search_agents.engines.base import (
 )
 from search_agents.rollout.collect import (
     METRICS,
+    Bounds,
     Task,
     check_budget,
-    collect,
+    collect_each,
     cut_short,
+    in_order,
     prompt_segment,
     sampled_segment,
 )
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
+from search_agents.rollout.found import Found, search_for
 from search_env.episode import EpisodeState, Step
-from search_env.errors import RetrieverUnavailable
-from search_env.retrieval.metering import Spent, metered, shares
-from search_env.types import Hit, Transcript
+from search_env.types import Transcript
 from search_env.vector import SearchQAVectorEnv
 
-__all__ = ["collect_async", "play"]
-
-_LOG = logging.getLogger(__name__)
+__all__ = ["collect_async", "collect_async_each", "play", "play_each"]
 
 _BATCHES = 4
 """Batches of searches at the same time; queries that come up while all of them run wait, and are one batch then."""
 
 
-class _Found(NamedTuple):
-    """What came of a search."""
-
-    hits: tuple[Hit, ...] | None
-    """The documents; None if the search failed for good."""
-    spent: Spent
+_NOTHING = Found((), {})
 
 
-_NOTHING = _Found((), {})
-
-
-def play(
-    engine: TokenEngine,
-    env: SearchQAVectorEnv,
-    tasks: Sequence[Task],
-    *,
-    sampling: SamplingParams,
-    max_tokens: int,
-    chat: bool,
-    prefill: str = "",
-) -> list[Episode]:
+def play(engine: TokenEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]) -> list[Episode]:
     """Play one episode for each task, each in its own time if the engine can; see `collect`."""
-    settings: dict[str, Any] = {"sampling": sampling, "max_tokens": max_tokens, "chat": chat, "prefill": prefill}
+    return in_order(play_each(engine, env, tasks, **bounds))
+
+
+def play_each(
+    engine: TokenEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]
+) -> Iterator[tuple[int, Episode]]:
+    """What `play` plays, each episode as soon as it has ended; see `collect_each`."""
     if Capability.ASYNCHRONOUS in engine.capabilities:
-        return collect_async(cast(AsynchronousEngine, engine), env, tasks, **settings)
-    return collect(engine, env, tasks, **settings)
+        return collect_async_each(cast(AsynchronousEngine, engine), env, tasks, **bounds)
+    return collect_each(engine, env, tasks, **bounds)
 
 
 def collect_async(
+    engine: AsynchronousEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]
+) -> list[Episode]:
+    """What `collect_async_each` plays, in the order of the tasks."""
+    return in_order(collect_async_each(engine, env, tasks, **bounds))
+
+
+def collect_async_each(
     engine: AsynchronousEngine,
     env: SearchQAVectorEnv,
     tasks: Sequence[Task],
@@ -90,7 +84,7 @@ def collect_async(
     max_tokens: int,
     chat: bool,
     prefill: str = "",
-) -> list[Episode]:
+) -> Iterator[tuple[int, Episode]]:
     """Play one episode for each task, at most as many at a time as the environment has slots.
 
     Args:
@@ -100,10 +94,11 @@ def collect_async(
         sampling: Temperature and the most tokens of a segment.
         max_tokens: The most tokens of an episode: prompt, segments and observations.
         chat: Whether the prompt goes through the model's chat template.
-        prefill: Text that every response is made to begin with; see `collect`.
+        prefill: Text that every response is made to begin with; see `collect_each`.
 
-    Returns:
-        The episodes, in the order of the tasks; see `collect` for one whose prompt is too long.
+    Yields:
+        The index of a task and its episode, as soon as it has ended; see `collect_each` for one whose prompt is too
+        long.
 
     Raises:
         ConfigError: If not even the prompt of an empty question fits into `max_tokens`, or `max_tokens` not into the
@@ -112,15 +107,17 @@ def collect_async(
     """
     sampling = dataclasses.replace(sampling, stop=env.rules.dialect.stop)
     runs = [_Run(engine, env, task, max_tokens=max_tokens, chat=chat, prefill=prefill) for task in tasks]
-    fitting = [run for run in runs if run.episode is None]
+    fitting = [index for index, run in enumerate(runs) if run.episode is None]
     if len(fitting) < len(runs):
         check_budget(engine, env.rules, max_tokens=max_tokens, chat=chat, prefill=prefill)
+    yield from ((index, run.episode) for index, run in enumerate(runs) if run.episode is not None)
     if fitting:
-        prompts, seeds = [run.segments[0].token_ids for run in fitting], [run.task.seed for run in fitting]
+        prompts, seeds = [runs[index].segments[0].token_ids for index in fitting], [tasks[i].seed for i in fitting]
         session = engine.open(prompts, seeds=seeds, max_tokens=max_tokens)
+        rows = [runs[index] for index in fitting]
         with closing(session), closing(_Searches(env)) as searches:
-            _play_all(fitting, session, searches, sampling, slots=env.num_envs)
-    return [run.episode for run in runs if run.episode is not None]
+            for row, episode in _play_all(rows, session, searches, sampling, slots=env.num_envs):
+                yield fitting[row], episode
 
 
 def _play_all(
@@ -130,7 +127,7 @@ def _play_all(
     sampling: SamplingParams,
     *,
     slots: int,
-) -> None:
+) -> Iterator[tuple[int, Episode]]:
     to_come = deque(range(len(runs)))
     writing: set[int] = set()
 
@@ -138,11 +135,15 @@ def _play_all(
         session.begin(row, sampling)
         writing.add(row)
 
-    def read(row: int, found: _Found) -> None:
+    def read(row: int, found: Found) -> None:
         ids = runs[row].read(found, session.room(row))
         if ids is not None:
             session.extend([row], [ids])
             write(row)
+
+    def ended(row: int) -> Iterator[tuple[int, Episode]]:
+        if (episode := runs[row].episode) is not None:
+            yield row, episode
 
     while to_come or writing or searches:
         while to_come and len(writing) + len(searches) < slots:
@@ -155,9 +156,11 @@ def _play_all(
                 searches.ask(row, query)
             elif runs[row].episode is None:
                 read(row, _NOTHING)
+            yield from ended(row)
         more_to_write = writing or (to_come and len(searches) < slots)
         for row, found in searches.answers(wait_for_one=not more_to_write):
             read(row, found)
+            yield from ended(row)
 
 
 class _Run:
@@ -208,7 +211,7 @@ class _Run:
         else:
             self._state.act(spoken)
 
-    def read(self, found: _Found, room: int) -> list[int] | None:
+    def read(self, found: Found, room: int) -> list[int] | None:
         """Take what was found.
 
         Args:
@@ -268,7 +271,7 @@ class _Searches:
         self._retriever, self._top_k = env.retriever, env.top_k
         self._pool = ThreadPoolExecutor(_BATCHES, thread_name_prefix="search")
         self._waiting: dict[int, str] = {}
-        self._running: dict[Future[list[_Found]], list[int]] = {}
+        self._running: dict[Future[list[Found]], list[int]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting) + sum(map(len, self._running.values()))
@@ -277,7 +280,7 @@ class _Searches:
         """Search for a row; the search begins with the next call of `answers`."""
         self._waiting[row] = query
 
-    def answers(self, *, wait_for_one: bool) -> list[tuple[int, _Found]]:
+    def answers(self, *, wait_for_one: bool) -> list[tuple[int, Found]]:
         """Begin the searches that wait, if there is a thread for them, and tell what has been found since.
 
         Args:
@@ -285,7 +288,7 @@ class _Searches:
         """
         if self._waiting and len(self._running) < _BATCHES:
             rows, queries = list(self._waiting), list(self._waiting.values())
-            self._running[self._pool.submit(self._search, queries)] = rows
+            self._running[self._pool.submit(search_for, self._retriever, queries, self._top_k)] = rows
             self._waiting.clear()
         if wait_for_one and self._running:
             wait(self._running, return_when=FIRST_COMPLETED)
@@ -295,13 +298,3 @@ class _Searches:
     def close(self) -> None:
         """Wait for the searches under way, whose answers nobody takes any more, and end the threads."""
         self._pool.shutdown(cancel_futures=True)
-
-    def _search(self, queries: Sequence[str]) -> list[_Found]:
-        hits: Sequence[tuple[Hit, ...] | None]
-        with metered() as meter:
-            try:
-                hits = self._retriever.search(queries, self._top_k)
-            except RetrieverUnavailable as error:
-                _LOG.warning("%d episodes are invalid, their search failed for good: %s", len(queries), error)
-                hits = [None] * len(queries)
-        return [_Found(*each) for each in zip(hits, shares(queries, meter), strict=True)]

@@ -13,9 +13,9 @@ episode whose search failed for good comes back as invalid.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 
@@ -28,11 +28,14 @@ from search_env.vector import SearchQAVectorEnv
 
 __all__ = [
     "METRICS",
+    "Bounds",
     "Task",
     "check_budget",
     "collect",
+    "collect_each",
     "cut_short",
     "derive_seed",
+    "in_order",
     "prompt_segment",
     "sampled_segment",
 ]
@@ -50,6 +53,15 @@ class Task:
     """Decides what is sampled; the same whatever else is played beside it."""
 
 
+class Bounds(TypedDict):
+    """What episodes are played within; see `collect_each`."""
+
+    sampling: SamplingParams
+    max_tokens: int
+    chat: bool
+    prefill: NotRequired[str]
+
+
 def derive_seed(*keys: int) -> int:
     """A seed for the place that the keys name, for example run seed, step and number of the episode.
 
@@ -60,6 +72,18 @@ def derive_seed(*keys: int) -> int:
 
 
 def collect(
+    engine: TokenEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]
+) -> list[Episode]:
+    """What `collect_each` plays, in the order of the tasks."""
+    return in_order(collect_each(engine, env, tasks, **bounds))
+
+
+def in_order(played: Iterable[tuple[int, Episode]]) -> list[Episode]:
+    """The episodes of all tasks, in the order of the tasks."""
+    return [episode for _, episode in sorted(played, key=lambda pair: pair[0])]
+
+
+def collect_each(
     engine: TokenEngine,
     env: SearchQAVectorEnv,
     tasks: Sequence[Task],
@@ -68,7 +92,7 @@ def collect(
     max_tokens: int,
     chat: bool,
     prefill: str = "",
-) -> list[Episode]:
+) -> Iterator[tuple[int, Episode]]:
     """Play one episode for each task, as many at a time as the environment has slots.
 
     Args:
@@ -81,9 +105,9 @@ def collect(
         prefill: Text that every response is made to begin with. To the environment it is part of the first segment;
             to the learner it is part of the prompt.
 
-    Returns:
-        The episodes, in the order of the tasks. One whose prompt leaves no room within `max_tokens` is not sampled: it
-        holds as much of the prompt as fits.
+    Yields:
+        The index of a task and its episode, as soon as it has ended. One whose prompt leaves no room within
+        `max_tokens` is not sampled: it holds as much of the prompt as fits.
 
     Raises:
         ConfigError: If not even the prompt of an empty question fits into `max_tokens`, or `max_tokens` not into the
@@ -91,13 +115,12 @@ def collect(
         ModelError: If `chat` is asked of a model without a chat template.
     """
     sampling = dataclasses.replace(sampling, stop=env.rules.dialect.stop)
-    episodes: list[Episode] = []
     for start in range(0, len(tasks), env.num_envs):
         wave = _Wave(
             engine, env, tasks[start : start + env.num_envs], max_tokens=max_tokens, chat=chat, prefill=prefill
         )
-        episodes += wave.play(sampling)
-    return episodes
+        for slot, episode in wave.play(sampling):
+            yield start + slot, episode
 
 
 class _Wave:
@@ -129,13 +152,14 @@ class _Wave:
             prompts = [self._segments[slot][0].token_ids for slot in fitting]
             self._session = engine.open(prompts, seeds=[tasks[slot].seed for slot in fitting], max_tokens=max_tokens)
         self._unsaid = [prefill] * len(tasks)  # the forced beginning, until the environment has heard it
-        self._episodes: dict[int, Episode] = {}
+        self._ended: list[tuple[int, Episode]] = []
 
-    def play(self, sampling: SamplingParams) -> list[Episode]:
+    def play(self, sampling: SamplingParams) -> Iterator[tuple[int, Episode]]:
         running = list(self._row)
         for slot in range(len(self._tasks)):
             if slot not in self._row:
                 self._cut(slot, self._env.transcripts[slot])
+        yield from self._take_ended()
         while running:
             spoken = {}
             sampled = self._session.sample([self._row[slot] for slot in running], sampling)
@@ -145,8 +169,14 @@ class _Wave:
                 self._segments[slot].append(sampled_segment(segment))
                 if segment.finish is FinishReason.LENGTH and not self._session.room(self._row[slot]):
                     self._cut(slot, self._env.transcripts[slot], spoken.pop(slot))
+            yield from self._take_ended()
             running = self._step(spoken)
-        return [self._episodes[slot] for slot in range(len(self._tasks))]
+            yield from self._take_ended()
+
+    def _take_ended(self) -> list[tuple[int, Episode]]:
+        """The slots and episodes that have ended since this was last asked."""
+        ended, self._ended = self._ended, []
+        return ended
 
     def _step(self, spoken: dict[int, str]) -> list[int]:
         """Hand the segments to the environment and what it says to the engine; returns the slots that go on."""
@@ -172,7 +202,7 @@ class _Wave:
 
     def _end(self, slot: int, transcript: Transcript, reward: float, infos: dict[str, Any]) -> None:
         """Keep an episode that the environment ended."""
-        self._episodes[slot] = self._episode(
+        self._keep(
             slot,
             transcript,
             reward=reward,
@@ -184,11 +214,11 @@ class _Wave:
     def _cut(self, slot: int, transcript: Transcript, unfinished: str = "") -> None:
         """Keep an episode whose tokens are spent."""
         transcript, judgement = cut_short(transcript, self._env.rules, unfinished)
-        self._episodes[slot] = self._episode(slot, transcript, **judgement)
+        self._keep(slot, transcript, **judgement)
 
-    def _episode(self, slot: int, transcript: Transcript, **judgement: Any) -> Episode:
+    def _keep(self, slot: int, transcript: Transcript, **judgement: Any) -> None:
         assert transcript.stop_reason is not None
-        return Episode(
+        episode = Episode(
             question_id=transcript.question.id,
             group=self._tasks[slot].group,
             segments=tuple(self._segments[slot]),
@@ -196,6 +226,7 @@ class _Wave:
             stop_reason=transcript.stop_reason,
             **judgement,
         )
+        self._ended.append((slot, episode))
 
 
 METRICS = ("em", "f1", "cem", "cem_contiguous", "searches", "format_ok")
