@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
@@ -111,12 +112,15 @@ def add_skip_malformed(parser: Parser, where: str = "") -> None:
     )
 
 
-def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:
+def add_settings(
+    parser: Parser, short: Mapping[str, tuple[str, str]], *, also: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Add ``--config``, ``--set`` and short flags for some settings.
 
     Args:
         parser: The parser of a verb.
         short: Dotted key and help of each short flag.
+        also: Another name of a short flag.
     """
     parser.add_argument(
         "--config",
@@ -127,7 +131,8 @@ def add_settings(parser: Parser, short: Mapping[str, tuple[str, str]]) -> None:
         help="recipe: YAML files or shipped names, the last wins; may be repeated",
     )
     for flag, (key, text) in short.items():
-        parser.add_argument(flag, dest=key, metavar=flag[2:].upper(), help=f"{text} (--{key.replace('_', '-')})")
+        names = [flag, also[flag]] if flag in also else [flag]
+        parser.add_argument(*names, dest=key, metavar=flag[2:].upper(), help=f"{text} (--{key.replace('_', '-')})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set one key; may be repeated")
     parser.set_defaults(short=short)
 

@@ -61,7 +61,7 @@ def parser(verb: str, purpose: str) -> Parser:
         metavar="FOLDER",
         help="ablation: folders of others, whose trainings with the same settings are copied",
     )
-    made.add_argument("--display", choices=DISPLAYS, default="auto", help="ablation: live bar, or lines [%(default)s]")
+    made.add_argument("--display", choices=DISPLAYS, default="auto", help="live bar, or plain lines [%(default)s]")
     made.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the results go, or lie already")
     return made
 
@@ -87,7 +87,7 @@ def _methods(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
     limit_threads(config.run.threads)
     from search_agents.evaluation.comparison import run_comparison
 
-    return run_comparison(config, arguments.out, tell=write)
+    return run_comparison(config, arguments.out, tell=write, display=arguments.display)
 
 
 def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:

@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except SearchEnvError as error:
-        sys.stderr.write(f"search-env: error: {visible(str(error))}\n")
+        notes = getattr(error, "__notes__", ())
+        text = "; ".join([str(error).removesuffix("."), *notes]) if notes else str(error)
+        sys.stderr.write(f"search-env: error: {visible(text)}\n")
         return 2
     except OSError as error:
         if error.errno not in _NO_ROOM:

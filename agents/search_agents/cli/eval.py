@@ -15,6 +15,7 @@ from search_agents.cli.arguments import Parser, settings_help
 from search_agents.cli.evaluation_config import add_evaluation_settings, read_config
 from search_agents.cli.terminal import write
 from search_agents.config import EvalConfig
+from search_agents.learning.progress import DISPLAYS
 from search_env.errors import RunError
 
 __all__ = ["parser", "run"]
@@ -34,6 +35,7 @@ def parser(verb: str, purpose: str) -> Parser:
         f"and again the questions whose search failed.\n\n{settings_help(EvalConfig)}",
     )
     add_evaluation_settings(made)
+    made.add_argument("--display", choices=DISPLAYS, default="auto", help="live bar, or plain lines [%(default)s]")
     made.add_argument("--dry-run", action="store_true", help="check all but the weights, say what would run, then stop")
     made.add_argument("--out", type=Path, metavar="FOLDER", help="where the results go [outputs/eval-<method>-<time>]")
     return made
@@ -59,6 +61,6 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     limit_threads(config.run.threads)
     from search_agents.evaluation.evaluation_run import run_evaluation
 
-    write(run_evaluation(config, out=out))
+    write(run_evaluation(config, out=out, display=arguments.display))
     write(str(out))
     return 0

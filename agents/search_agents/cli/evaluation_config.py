@@ -29,6 +29,7 @@ def add_evaluation_settings(parser: Parser) -> None:
             "--limit": ("evaluation.questions", "most questions to ask, spread over the split"),
             "--seed": ("run.seed", "seed of the sampling"),
         },
+        also={"--method": "--agent"},
     )
 
 

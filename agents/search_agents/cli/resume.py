@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
     given = overrides(arguments, settings)
     if EvaluationFolder.is_at(arguments.run):
-        return _resume_evaluation(EvaluationFolder.open(arguments.run), arguments.config, given)
+        return _resume_evaluation(EvaluationFolder.open(arguments.run), arguments, given)
     if TrajectoryFolder.is_at(arguments.run):
         return _resume_sampling(TrajectoryFolder.open(arguments.run), arguments, given)
     folder = RunFolder.open(arguments.run)
@@ -72,12 +72,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     return 0
 
 
-def _resume_evaluation(folder: EvaluationFolder, recipes: Sequence[str], given: Sequence[Override]) -> int:
+def _resume_evaluation(folder: EvaluationFolder, arguments: argparse.Namespace, given: Sequence[Override]) -> int:
     from search_agents.learning.start import limit_threads
 
     config = folder.config()
-    if given or recipes:
-        files = [find_recipe(name, "eval") for name in recipes]
+    if given or arguments.config:
+        files = [find_recipe(name, "eval") for name in arguments.config]
         base = config.model_dump(mode="json")
         named = load_over_protocol(files, given) if files else load_config(EvalConfig, (), given, base=base)
         folder.require_same({"config": named.model_dump(mode="json")}, "the command line")
@@ -85,7 +85,7 @@ def _resume_evaluation(folder: EvaluationFolder, recipes: Sequence[str], given: 
     limit_threads(config.run.threads)
     from search_agents.evaluation.evaluation_run import resume_evaluation
 
-    write(resume_evaluation(folder))
+    write(resume_evaluation(folder, display=arguments.display))
     write(str(folder.path))
     return 0
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from search_agents.cli.arguments import Parser, add_settings, add_skip_malformed, overrides, settings_help
 from search_agents.cli.terminal import write
 from search_agents.config import JudgeConfig, find_recipe, load_config
+from search_env.errors import EngineUnavailable
 from search_env.metrics import Normalisation
 from search_env.render import visible
 
@@ -110,12 +111,16 @@ def _ask(transcripts: Sequence[Transcript], log: JudgementLog, config: JudgeConf
     name = identity if config.model.server else f"{Path(config.model.path).name} ({identity})"
     with Progress(*Progress.get_default_columns(), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("judged", total=len(transcripts))
-        judge(
-            transcripts,
-            make_engine(config.model),
-            log,
-            model=name,
-            settings=config.judge,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        try:
+            judge(
+                transcripts,
+                make_engine(config.model),
+                log,
+                model=name,
+                settings=config.judge,
+                on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except EngineUnavailable as error:
+            error.add_note("what was judged is kept; go on with the same command")
+            raise
     return name

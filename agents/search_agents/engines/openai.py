@@ -190,7 +190,7 @@ class OpenAIEngine:
         except openai.OpenAIError as error:
             raise EngineUnavailable(
                 f"the model {self.name!r} at {self._server.url} failed for good, after {self._server.retries} retries: "
-                f"{type(error).__name__}: {masked(str(error), key)}. Start the server again."
+                f"{type(error).__name__}: {masked(str(error), key).rstrip('.')}. Start the server again."
             ) from shown_cause(error, key)
 
     @cached_property

@@ -33,6 +33,8 @@ from search_env.errors import ConfigError
 
 __all__ = ["comparison_tables", "run_comparison"]
 
+_GO_ON = "go on with the same command"
+
 _COLUMNS: tuple[Column, ...] = (
     ("F1", "f1", "{:.3f}"),
     ("EM", "em", "{:.3f}"),
@@ -47,13 +49,14 @@ _COLUMNS: tuple[Column, ...] = (
 )
 
 
-def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str], None]) -> str:
+def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str], None], display: str = "auto") -> str:
     """Evaluate every method on every set, those that are not finished yet.
 
     Args:
         config: Everything about the comparison.
         out: Its folder: new, or that of the same comparison.
         tell: Is told of each evaluation when it begins and when it ends.
+        display: What shows how it goes; see `search_agents.learning.progress.DISPLAYS`.
 
     Returns:
         The tables.
@@ -80,11 +83,8 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
             held_out = held_out or HeldOut(evaluation)
             tell(f"{name}: {len(held_out.questions)} questions")
             begun = time.perf_counter()
-            run = EvaluationRun(evaluation, held_out=held_out, engine=engine)
-            try:
-                result = run.go_on(EvaluationFolder.open(place)) if place.exists() else run.start(place)[0]
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("go on with the same command; finished evaluations are kept") from None
+            run = EvaluationRun(evaluation, held_out=held_out, engine=engine, display=display, go_on=_GO_ON)
+            result = run.go_on(EvaluationFolder.open(place)) if place.exists() else run.start(place)[0]
             tell(f"{name}: F1 {result['results'][0]['f1']:.3f} in {time.perf_counter() - begun:.0f} s")
             write_tables(config, out)
     return write_tables(config, out)

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,13 @@ class HeldOut:
         self._config = config
 
     def measure(
-        self, method: MethodSpec, engine: Engine, *, temperature: float, log: TranscriptLog | None = None
+        self,
+        method: MethodSpec,
+        engine: Engine,
+        *,
+        temperature: float,
+        log: TranscriptLog | None = None,
+        tell: Callable[[Transcript], None] | None = None,
     ) -> Evaluation:
         """Let a method answer all questions.
 
@@ -88,12 +94,13 @@ class HeldOut:
             engine: The model.
             temperature: Of its sampling; 0 is greedy.
             log: See `evaluate`.
+            tell: See `evaluate`.
 
         Raises:
             ConfigError: If there is no such method, or a budget cannot hold any prompt.
             ModelError: If the prompt style needs a chat template that the model lacks.
         """
-        return evaluate(make_method(method, self.setting(engine, temperature=temperature)), self.questions, log)
+        return evaluate(make_method(method, self.setting(engine, temperature=temperature)), self.questions, log, tell)
 
     def setting(self, engine: Engine, *, temperature: float) -> Setting:
         """What methods work with here: the environment, and the budgets of the config."""
@@ -128,20 +135,29 @@ class HeldOut:
         }
 
 
-def evaluate(method: Method, questions: Sequence[Question], log: TranscriptLog | None = None) -> Evaluation:
+def evaluate(
+    method: Method,
+    questions: Sequence[Question],
+    log: TranscriptLog | None = None,
+    tell: Callable[[Transcript], None] | None = None,
+) -> Evaluation:
     """Let a method answer questions, and score it.
 
     Args:
         method: The method.
         questions: The questions, at least one.
-        log: Takes each transcript as soon as its batch is done. Questions that have a valid one in it are not asked
+        log: Takes each transcript as soon as its episode has ended. Questions that have a valid one in it are not asked
             again; those whose episode was invalid are, and what that one has spent is added to the new one's.
+        tell: Is told each transcript that counts: at first those that the log holds already, then each new one.
     """
     begun, earlier = time.perf_counter(), 0.0 if log is None else log.seconds
     found = {} if log is None else dict(log.transcripts)
     answered = {
         number for number, question in enumerate(questions) if question.id in found and is_valid(found[question.id])
     }
+    if tell is not None:
+        for number in sorted(answered):
+            tell(found[questions[number].id])
     for transcript in method.run(questions, skip=answered):
         id_ = transcript.question.id
         if id_ in found:
@@ -150,6 +166,8 @@ def evaluate(method: Method, questions: Sequence[Question], log: TranscriptLog |
         found[id_] = transcript
         if log is not None:
             log.append(transcript, earlier + time.perf_counter() - begun)
+        if tell is not None:
+            tell(transcript)
     if log is not None:
         log.finish(questions)
     transcripts = tuple(found[question.id] for question in questions)

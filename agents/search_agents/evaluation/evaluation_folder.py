@@ -120,11 +120,15 @@ class EvaluationFolder:
         """
         return self._read(_RESULT) if (self.path / _RESULT).is_file() else None
 
-    def remove_if_unused(self) -> None:
-        """Delete the folder of an evaluation in which no question was answered: it only says what was meant."""
-        if not any(self.path.glob("transcripts-*.jsonl")):
-            (self.path / _DESCRIPTION).unlink()
-            self.path.rmdir()
+    @property
+    def has_answers(self) -> bool:
+        """Whether a question has been asked to its end."""
+        return any(self.path.glob("transcripts-*.jsonl"))
+
+    def remove(self) -> None:
+        """Delete the folder of an evaluation that has no answers: it only says what was meant."""
+        (self.path / _DESCRIPTION).unlink()
+        self.path.rmdir()
 
     def _read(self, name: str) -> dict[str, Any]:
         try:

@@ -1,7 +1,7 @@
 """What ``search-env eval`` does: measure, and leave a folder that says what was measured.
 
-Each transcript is on the disk as soon as its batch is done, so that an evaluation that
-was stopped, or whose searches failed, goes on with the questions that are left.
+Each transcript is on the disk as soon as its episode has ended, so that an evaluation
+that was stopped, or whose model or searches failed, goes on with the questions that are left.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.report import scores_table
+from search_agents.evaluation.running_scores import RunningScores
+from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
 from search_agents.methods import method_name, needs_model
@@ -25,12 +27,13 @@ from search_env.errors import SearchEnvError
 __all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
 
 
-def run_evaluation(config: EvalConfig, *, out: Path) -> str:
+def run_evaluation(config: EvalConfig, *, out: Path, display: str = "auto") -> str:
     """Evaluate a method at each temperature of the config.
 
     Args:
         config: Everything about the evaluation.
         out: The folder for its results, new or empty.
+        display: See `search_agents.learning.progress.DISPLAYS`.
 
     Returns:
         The scores as a table, and what is left to do if episodes were invalid.
@@ -40,17 +43,21 @@ def run_evaluation(config: EvalConfig, *, out: Path) -> str:
         DatasetError: If the data is missing or malformed.
         ModelError: If the model cannot be used.
         RetrieverUnavailable: If the retriever cannot tell what it searches.
+        EngineUnavailable: If the server of the model failed for good.
         KeyboardInterrupt: If the user stopped it; its text says how to go on.
+
+    Whatever failed once a question was answered has a note that says how to go on.
     """
-    run = EvaluationRun(config)
+    run = EvaluationRun(config, display=display)
     return _report(*run.start(out))
 
 
-def resume_evaluation(folder: EvaluationFolder) -> str:
+def resume_evaluation(folder: EvaluationFolder, *, display: str = "auto") -> str:
     """Ask the questions that have no valid transcript yet; an evaluation without any is left as it is.
 
     Args:
         folder: The evaluation.
+        display: See `run_evaluation`.
 
     Returns:
         See `run_evaluation`.
@@ -63,7 +70,7 @@ def resume_evaluation(folder: EvaluationFolder) -> str:
     result = folder.result()
     if result is not None and is_whole(result):
         return f"The evaluation is finished; there is nothing to go on with.\n\n{_report(result, folder)}"
-    return _report(EvaluationRun(folder.config()).go_on(folder), folder)
+    return _report(EvaluationRun(folder.config(), display=display).go_on(folder), folder)
 
 
 class EvaluationRun:
@@ -73,15 +80,27 @@ class EvaluationRun:
         config: Everything about it.
         held_out: Its questions in their environment, if they have been read already.
         engine: Its model, if it is loaded already.
+        display: See `run_evaluation`.
+        go_on: How to go on once it was stopped, where that is not by `search-env resume`.
 
     Raises:
         SearchEnvError: See `run_evaluation`.
     """
 
-    def __init__(self, config: EvalConfig, *, held_out: HeldOut | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        config: EvalConfig,
+        *,
+        held_out: HeldOut | None = None,
+        engine: Engine | None = None,
+        display: str = "auto",
+        go_on: str = "",
+    ) -> None:
         torch.set_num_threads(config.run.threads)
         quiet_libraries()
-        self._config = config
+        self._config, self._go_on = config, go_on
+        # A person's terminal is taken, and running scores would tell which answers were right.
+        self._display = "none" if method_name(config.method) == "human" else display
         asks = needs_model(config.method)
         self._held_out = held_out or HeldOut(config)
         self.description = {
@@ -99,11 +118,7 @@ class EvaluationRun:
         """
         origin = {**describe_origin(), "prompt_hash": self._held_out.prompt_hash}
         folder = EvaluationFolder.create(out, self.description, origin)
-        try:
-            return self._go(folder), folder
-        except SearchEnvError:
-            folder.remove_if_unused()  # so that the same command works once the mistake is mended
-            raise
+        return self._go(folder, new=True), folder
 
     def go_on(self, folder: EvaluationFolder) -> dict[str, Any]:
         """Do what is left to do in a folder.
@@ -114,13 +129,17 @@ class EvaluationRun:
         folder.require_same(self.description, "what is measured")
         return self._go(folder)
 
-    def _go(self, folder: EvaluationFolder) -> dict[str, Any]:
+    def _go(self, folder: EvaluationFolder, *, new: bool = False) -> dict[str, Any]:
+        go_on = self._go_on or f"go on with: search-env resume {folder.path}"
         try:
             rows = [self._measure(folder, temperature) for temperature in self._config.evaluation.temperatures]
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"go on with: search-env resume {folder.path}") from None
-        except OSError as error:
-            error.add_note(f"go on with: search-env resume {folder.path}")
+            raise KeyboardInterrupt(go_on) from None
+        except Exception as error:
+            if new and isinstance(error, SearchEnvError) and not folder.has_answers:
+                folder.remove()  # so that the same command works once the mistake is mended
+            else:
+                error.add_note(f"what was answered is kept; {go_on}")
             raise
         result = {
             "method": self._config.method,
@@ -132,8 +151,14 @@ class EvaluationRun:
         return result
 
     def _measure(self, folder: EvaluationFolder, temperature: float) -> dict[str, Any]:
-        log = folder.log(temperature)
-        found = self._held_out.measure(self._config.method, self._engine, temperature=temperature, log=log)
+        log, method, count = folder.log(temperature), self._config.method, len(self._held_out.questions)
+        progress = make_progress(self._display, count)
+        try:
+            progress.phase(f"{method_name(method)}, temperature {temperature:g}: {count} questions")
+            tell = RunningScores(progress, count).add
+            found = self._held_out.measure(method, self._engine, temperature=temperature, log=log, tell=tell)
+        finally:
+            progress.close()
         return {"temperature": temperature, **found.to_dict()}
 
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DISPLAYS", "Progress", "make_progress", "sparkline", "step_line"]
 
-DISPLAYS = ("auto", "rich", "plain")
+DISPLAYS = ("auto", "rich", "plain", "none")
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARKLINE_WIDTH = 40
+_DESCRIPTION_WIDTH = 60
 _POLICY_COLUMNS = (
     ("reward", "reward", "{:.3f}"),
     ("f1", "f1", "{:.3f}"),
@@ -59,6 +60,10 @@ class Progress(Protocol):
         """Show how much is done of something that is no training."""
         ...
 
+    def advance(self, done: int, text: str) -> None:
+        """Show the same on the bar alone, for what comes too often for a line each."""
+        ...
+
     def close(self) -> None:
         """Leave the terminal as it was found."""
         ...
@@ -68,12 +73,13 @@ def make_progress(display: str, max_steps: int) -> Progress:
     """Choose the display.
 
     Args:
-        display: One of `DISPLAYS`; ``auto`` is ``rich`` on a terminal and ``plain`` elsewhere.
+        display: One of `DISPLAYS`; ``auto`` is ``rich`` on a terminal and ``plain`` elsewhere; ``none`` shows
+            nothing.
         max_steps: The most steps that the run may take, or whatever else is counted.
     """
     if display == "rich" or (display == "auto" and sys.stdout.isatty()):
         return _RichProgress(max_steps)
-    return _PlainProgress(max_steps)
+    return _NoProgress() if display == "none" else _PlainProgress(max_steps)
 
 
 def step_line(row: Mapping[str, Any], max_steps: int) -> str:
@@ -98,6 +104,26 @@ def sparkline(values: Sequence[float | None], width: int = _SPARKLINE_WIDTH) -> 
     return "".join(" " if mean is None else _spark((mean - low) / height if height else 0.5) for mean in means)
 
 
+class _NoProgress:
+    def phase(self, text: str) -> None:
+        pass
+
+    def expect(self, max_steps: int) -> None:
+        pass
+
+    def step(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def count(self, done: int, text: str) -> None:
+        pass
+
+    def advance(self, done: int, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class _PlainProgress:
     def __init__(self, max_steps: int) -> None:
         self._max_steps = max_steps
@@ -114,6 +140,9 @@ class _PlainProgress:
 
     def count(self, done: int, text: str) -> None:
         self.phase(text)
+
+    def advance(self, done: int, text: str) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -140,7 +169,7 @@ class _RichProgress:
     def phase(self, text: str) -> None:
         # The bar names what runs; an indented line is only a detail of it.
         if not text.startswith(" "):
-            self._bar.update(self._task, description=visible(text)[:60])
+            self._bar.update(self._task, description=visible(text)[:_DESCRIPTION_WIDTH])
         self._print(text)
 
     def expect(self, max_steps: int) -> None:
@@ -155,6 +184,9 @@ class _RichProgress:
     def count(self, done: int, text: str) -> None:
         self._bar.update(self._task, completed=done)
         self._print(text)
+
+    def advance(self, done: int, text: str) -> None:
+        self._bar.update(self._task, completed=done, description=visible(text)[:_DESCRIPTION_WIDTH])
 
     def close(self) -> None:
         self._live.stop()

@@ -187,6 +187,21 @@ def test_an_evaluation_leaves_scores_transcripts_and_circumstances(
     assert [row["question"]["id"] for row in rows] == [first.id, second.id]
 
 
+@pytest.mark.parametrize("verb", ["eval", "difficulty"])
+def test_agent_is_another_name_of_method(verb: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main([verb, "--help"]) == 0
+    assert "--method METHOD, --agent METHOD" in capsys.readouterr().out
+    assert main([verb, "--agent", "oracel", "--out", str(tmp_path / "out")]) == 2
+    assert "Did you mean 'oracle'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_agent_is_evaluated_by_its_name(tmp_path: Path) -> None:
+    argv = ["eval", "--agent", "oracle", "--limit", "2", "--evaluation.temperatures", "[0]"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["method"] == "oracle"
+
+
 def test_an_evaluation_never_overwrites(model: str, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("")

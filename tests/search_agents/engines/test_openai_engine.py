@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -250,3 +251,34 @@ def test_a_model_on_a_server_judges_by_one_user_message(server, tmp_path, capsys
     for path, body in server.requests:
         assert path == "/v1/chat/completions" and body["model"] == "strict" and body["temperature"] == 0
         assert [message["role"] for message in body["messages"]] == ["user"]
+
+
+def test_each_text_can_be_used_while_the_others_are_written(server):
+    used = threading.Event()
+    server.say = lambda prompt: str("slow" not in prompt or used.wait(20))
+    texts = engine(server).generate_each([request("slow"), request("quick")], chat=False, max_tokens=100)
+    index, completion = next(texts)
+    assert (index, completion.text) == (1, "True")
+    used.set()
+    assert [(index, completion.text) for index, completion in texts] == [(0, "True")]
+
+
+def test_a_failure_comes_after_all_that_was_answered(server):
+    reply, left = server.reply, [7]
+
+    def fails_at_the_eighth(*arguments):
+        left[0] -= 1
+        if left[0] >= 0:
+            return reply(*arguments)
+        time.sleep(0.2)
+        return 500, {"error": {"message": "a fault"}}
+
+    server.reply = fails_at_the_eighth
+    found = []
+    with pytest.raises(EngineUnavailable, match=r"after 0 retries: InternalServerError.* Start the server again\."):
+        for index, _ in engine(server, retries=0, concurrency=2).generate_each(
+            [request(f"number {number}") for number in range(20)], chat=False, max_tokens=100
+        ):
+            found.append(index)
+    assert len(found) == 7
+    assert len(server.requests) < 12, "what waits is not asked after a failure"
