@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,10 @@ __all__ = [
     "TokenEngine",
     "check_prompts",
     "generate_each",
+    "in_order",
 ]
+
+T = TypeVar("T")
 
 
 class Capability(StrEnum):
@@ -220,6 +223,11 @@ def generate_each(
     if isinstance(engine, StreamingEngine):
         return engine.generate_each(requests, chat=chat, max_tokens=max_tokens)
     return enumerate(engine.generate(requests, chat=chat, max_tokens=max_tokens))
+
+
+def in_order(found: Iterable[tuple[int, T]]) -> list[T]:
+    """What came one by one, each with its index, in the order of the indices."""
+    return [each for _, each in sorted(found, key=lambda pair: pair[0])]
 
 
 class NoEngine:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import closing
+from typing import Any, cast
 
-from search_agents.engines.base import Completion, GenerationRequest, SampledSegment, SamplingParams, TokenEngine
+from search_agents.engines.base import (
+    AsynchronousEngine,
+    Capability,
+    Completion,
+    GenerationRequest,
+    SampledSegment,
+    SamplingParams,
+    TokenEngine,
+)
 
 __all__ = ["generate_in_sessions"]
 
@@ -19,8 +28,8 @@ def generate_in_sessions(
     max_tokens: int,
     cache_tokens: int,
     keep: Callable[[Any, Sequence[Sequence[int]]], None] | None = None,
-) -> list[Completion | None]:
-    """Write a text for each request; see `Engine.generate`.
+) -> Iterator[tuple[int, Completion | None]]:
+    """Write a text for each request; see `StreamingEngine.generate_each`.
 
     Args:
         engine: Opens a session for each batch.
@@ -28,26 +37,49 @@ def generate_in_sessions(
         chat: Whether system and user words go through the model's chat template.
         max_tokens: The most tokens of prompt and text together.
         cache_tokens: The most tokens that a session holds, rows times the longest of them; bounds its memory.
-        keep: Is given each session when its texts are written, and all token ids of its rows.
+        keep: Is given each session when its texts are written, and all token ids of its rows; not those of an
+            asynchronous engine.
     """
     max_tokens = min(max_tokens, engine.max_context)
     prompts = [engine.encode_prompt(request.prompt, chat=chat) for request in requests]
-    completions: list[Completion | None] = [None] * len(requests)
     groups: dict[SamplingParams, list[int]] = defaultdict(list)
     for index in sorted(range(len(requests)), key=lambda index: -len(prompts[index])):
         if len(prompts[index]) < max_tokens:
             groups[requests[index].sampling].append(index)
+        else:
+            yield index, None
     for sampling, group in groups.items():
         for batch in _batches(group, [len(prompts[index]) + sampling.max_tokens for index in group], cache_tokens):
             width = min(max_tokens, len(prompts[batch[0]]) + sampling.max_tokens)
-            rows = [prompts[index] for index in batch]
-            session = engine.open(rows, seeds=[requests[index].seed for index in batch], max_tokens=width)
-            segments = session.sample(range(len(batch)), sampling)
-            for index, segment in zip(batch, segments, strict=True):
-                completions[index] = _completion(segment, len(prompts[index]))
-            if keep is not None:
-                keep(session, [[*row, *segment.token_ids] for row, segment in zip(rows, segments, strict=True)])
-    return completions
+            rows, seeds = [prompts[index] for index in batch], [requests[index].seed for index in batch]
+            for row, segment in _write(engine, rows, seeds, sampling, width, keep):
+                yield batch[row], _completion(segment, len(rows[row]))
+
+
+def _write(
+    engine: TokenEngine,
+    rows: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sampling: SamplingParams,
+    width: int,
+    keep: Callable[[Any, Sequence[Sequence[int]]], None] | None,
+) -> Iterator[tuple[int, SampledSegment]]:
+    """One segment after each row, in a session of their own; one by one if the engine can."""
+    if Capability.ASYNCHRONOUS in engine.capabilities:
+        with closing(cast(AsynchronousEngine, engine).open(rows, seeds=seeds, max_tokens=width)) as begun:
+            for row in range(len(rows)):
+                begun.begin(row, sampling)
+            left = len(rows)
+            while left:
+                ended = begun.step()
+                left -= len(ended)
+                yield from ended
+        return
+    session = engine.open(rows, seeds=seeds, max_tokens=width)
+    segments = session.sample(range(len(rows)), sampling)
+    if keep is not None:
+        keep(session, [[*row, *segment.token_ids] for row, segment in zip(rows, segments, strict=True)])
+    yield from enumerate(segments)
 
 
 def _batches(group: Sequence[int], widths: Sequence[int], cache_tokens: int) -> Iterator[Sequence[int]]:

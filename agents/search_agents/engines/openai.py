@@ -21,6 +21,7 @@ from search_agents.engines.base import (
     GenerationRequest,
     ScoredText,
     ScoringRequest,
+    in_order,
 )
 from search_env.errors import ConfigError, EngineUnavailable, MissingDependencyError, ModelError
 from search_env.secrets import masked, shown_cause
@@ -70,8 +71,7 @@ class OpenAIEngine:
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
     ) -> list[Completion | None]:
         """Write a text for each request; see `generate_each`."""
-        found = dict(self.generate_each(requests, chat=chat, max_tokens=max_tokens))
-        return [found[index] for index in range(len(requests))]
+        return in_order(self.generate_each(requests, chat=chat, max_tokens=max_tokens))
 
     def generate_each(
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
@@ -95,8 +95,7 @@ class OpenAIEngine:
         """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
-        found = dict(self._side_by_side(self._score, requests))
-        return [found[index] for index in range(len(requests))]
+        return in_order(self._side_by_side(self._score, requests))
 
     def _complete(self, request: GenerationRequest) -> Completion | None:
         reply = self._fitting(self._client.completions.create, prompt=request.prompt.text, **self._parameters(request))

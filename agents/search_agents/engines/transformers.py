@@ -6,7 +6,7 @@ with a learner: the engine holds no copy of its weights and leaves it as it foun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from search_agents.engines.base import (
     ScoredText,
     ScoringRequest,
     check_prompts,
+    in_order,
 )
 from search_agents.engines.codec import TextCodec
 from search_agents.engines.generation import generate_in_sessions
@@ -94,6 +95,12 @@ class TransformersEngine:
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
     ) -> list[Completion | None]:
         """Write a text for each request; see `Engine.generate`."""
+        return in_order(self.generate_each(requests, chat=chat, max_tokens=max_tokens))
+
+    def generate_each(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> Iterator[tuple[int, Completion | None]]:
+        """Write a text for each request, as many at a time as the cache holds; see `StreamingEngine.generate_each`."""
         return generate_in_sessions(
             self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=self._cache_tokens, keep=self._keep
         )

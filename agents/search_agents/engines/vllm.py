@@ -34,6 +34,7 @@ from search_agents.engines.base import (
     ScoredText,
     ScoringRequest,
     check_prompts,
+    in_order,
 )
 from search_agents.engines.codec import TextCodec
 from search_agents.engines.generation import generate_in_sessions
@@ -137,6 +138,12 @@ class VLLMEngine:
         self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
     ) -> list[Completion | None]:
         """Write a text for each request; see `Engine.generate`."""
+        return in_order(self.generate_each(requests, chat=chat, max_tokens=max_tokens))
+
+    def generate_each(
+        self, requests: Sequence[GenerationRequest], *, chat: bool, max_tokens: int
+    ) -> Iterator[tuple[int, Completion | None]]:
+        """Write a text for each request; see `StreamingEngine.generate_each`."""
         # vLLM itself lets in as many rows as its cache can hold.
         everything = len(requests) * self.max_context
         return generate_in_sessions(self, requests, chat=chat, max_tokens=max_tokens, cache_tokens=everything)

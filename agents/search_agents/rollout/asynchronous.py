@@ -27,6 +27,7 @@ from search_agents.engines.base import (
     SampledSegment,
     SamplingParams,
     TokenEngine,
+    in_order,
 )
 from search_agents.rollout.collect import (
     METRICS,
@@ -35,7 +36,6 @@ from search_agents.rollout.collect import (
     check_budget,
     collect_each,
     cut_short,
-    in_order,
     prompt_segment,
     sampled_segment,
 )

@@ -13,13 +13,20 @@ episode whose search failed for good comes back as invalid.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 
-from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams, TokenEngine, check_prompts
+from search_agents.engines.base import (
+    FinishReason,
+    SampledSegment,
+    SamplingParams,
+    TokenEngine,
+    check_prompts,
+    in_order,
+)
 from search_agents.rollout.episode import Episode, SegmentKind, TokenSegment
 from search_env.episode import Rules
 from search_env.metrics import score
@@ -35,7 +42,6 @@ __all__ = [
     "collect_each",
     "cut_short",
     "derive_seed",
-    "in_order",
     "prompt_segment",
     "sampled_segment",
 ]
@@ -76,11 +82,6 @@ def collect(
 ) -> list[Episode]:
     """What `collect_each` plays, in the order of the tasks."""
     return in_order(collect_each(engine, env, tasks, **bounds))
-
-
-def in_order(played: Iterable[tuple[int, Episode]]) -> list[Episode]:
-    """The episodes of all tasks, in the order of the tasks."""
-    return [episode for _, episode in sorted(played, key=lambda pair: pair[0])]
 
 
 def collect_each(

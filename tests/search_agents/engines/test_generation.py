@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from search_agents.engines.base import GenerationRequest, SamplingParams
+from search_agents.engines.generation import generate_in_sessions
+from search_agents.engines.scripted import ScriptedEngine, ScriptedSession
 from search_agents.engines.transformers import TransformersEngine
 from search_agents.models import find_model
 
@@ -65,3 +67,37 @@ def test_the_next_token_has_the_distribution_of_a_plain_forward_pass(engine):
         np.testing.assert_allclose(got, expected, atol=1e-4)
     with pytest.raises(ValueError, match="extended since they were asked"):
         session.next_logprobs([1])
+
+
+def test_texts_come_batch_by_batch_and_those_without_room_at_once(engine, monkeypatch):
+    opened = []
+    open_session = TransformersEngine.open
+    monkeypatch.setattr(
+        TransformersEngine, "open", lambda *given, **named: opened.append(1) or open_session(*given, **named)
+    )
+    small = TransformersEngine(engine.model, engine.tokenizer, cache_tokens=1)
+    room = len(engine.encode_prompt(REQUESTS[1].prompt, chat=False))
+    came = [(index, len(opened)) for index, _ in small.generate_each(REQUESTS, chat=False, max_tokens=room)]
+    assert came[0] == (1, 0) and {index for index, _ in came} == set(range(4))
+    assert [batches for _, batches in came] == [0, 1, 2, 3]
+
+
+def test_an_asynchronous_engine_hands_out_each_text_as_it_ends():
+    engine = ScriptedEngine({"one": ["1"], "two": ["2"], "three": ["3"]})
+    ended = []
+    step = ScriptedSession.step
+
+    def stepping(session):
+        ended.append(1)
+        return step(session)
+
+    asked = [GenerationRequest(prompt=Prompt(user=name), sampling=SamplingParams()) for name in ("one", "two", "three")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedSession, "step", stepping)
+        came = [
+            (asked[index].prompt.user, completion.text, len(ended))
+            for index, completion in generate_in_sessions(
+                engine, asked, chat=False, max_tokens=99, cache_tokens=999_999
+            )
+        ]
+    assert came == [("three", "3", 1), ("one", "1", 2), ("two", "2", 3)], "the longest first"
