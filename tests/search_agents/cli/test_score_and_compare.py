@@ -12,6 +12,8 @@ from search_agents.cli import main
 from search_agents.engines import build
 from search_agents.engines.scripted import ScriptedEngine
 
+from search_env.errors import EngineUnavailable
+
 Captured = pytest.CaptureFixture[str]
 
 ROWS = [
@@ -132,6 +134,36 @@ def test_a_mistake_is_one_message(argv: list[str], message: str, file: Path, cap
     assert main(["score", str(file), *argv]) == 2
     out, err = capsys.readouterr()
     assert message in err and out == ""
+
+
+def test_a_judge_whose_server_failed_is_asked_the_rest_by_the_same_command(
+    unjudged: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    argv = [
+        str(unjudged),
+        "--format",
+        "r1-searcher",
+        "--judge",
+        "m",
+        "--judge.chat",
+        "false",
+        "--judge.batch-size",
+        "2",
+    ]
+    generate = ScriptedEngine.generate
+
+    def failing(engine: ScriptedEngine, requests: Any, **settings: Any) -> Any:
+        if asked:
+            raise EngineUnavailable("the server is gone.")
+        return generate(engine, requests, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScriptedEngine, "generate", failing)
+        assert main(["score", *argv]) == 2
+    told = "error: the server is gone; what was judged is kept; go on with the same command\n"
+    assert capsys.readouterr().err.endswith(told)
+    scored(argv, capsys)
+    assert len(asked) == len(ROWS)
 
 
 Evaluate = Callable[..., Path]

@@ -7,8 +7,9 @@ from search_agents.cli import main
 from search_agents.config import ComparisonConfig
 from search_agents.evaluation.comparison import method_key, run_comparison
 from search_agents.evaluation.evaluate import HeldOut
+from search_agents.methods.floor_and_ceiling import RandomAgent
 
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, EngineUnavailable
 
 SETS = [{"split": "test"}, {"split": "train"}]
 SMALL = {"questions": 4, "temperatures": [0.0], "batch_size": 4}
@@ -50,6 +51,29 @@ def test_started_again_it_does_what_is_left_and_nothing_else(tmp_path, monkeypat
     text = run_comparison(config("oracle", "random"), tmp_path, tell=told.append)
     assert told[0] == "SearchQA-FictionalWiki-v0 oracle: finished before" and "| random" in text
     assert (tmp_path / "FictionalWiki-v0-test" / "oracle" / "result.json").stat().st_mtime_ns == before
+
+
+def test_after_a_failure_in_an_evaluation_the_same_command_asks_what_is_left(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    argv = ["--methods", "[oracle, random]", "--sets", "[{split: test}]", "--limit", "4", "--out", str(out)]
+    segment, said = RandomAgent._segment, []
+
+    def failing(agent, transcript):
+        said.append(transcript.question.id)
+        if len(said) == 7:  # four queries, then the third answer
+            raise EngineUnavailable("the server is gone")
+        return segment(agent, transcript)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RandomAgent, "_segment", failing)
+        assert main(["bench", "methods", *argv]) == 2
+    told = "the server is gone; what was answered is kept; go on with the same command\n"
+    assert capsys.readouterr().err.endswith(told)
+    kept = (out / "FictionalWiki-v0-test" / "random" / "transcripts-0.jsonl").read_text()
+    assert kept.count("\n") == 2
+    assert main(["bench", "methods", *argv]) == 0
+    assert (out / "FictionalWiki-v0-test" / "random" / "transcripts-0.jsonl").read_text().startswith(kept)
+    assert "oracle: finished before" in capsys.readouterr().out
 
 
 def test_another_comparison_in_the_same_folder_is_refused(tmp_path):
