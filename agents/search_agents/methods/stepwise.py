@@ -206,23 +206,21 @@ def _run_steps(setting: Setting, plays: Sequence[_Play]) -> Iterator[_Play]:
     Yields:
         Each question in play as soon as it has all its results and has gone on.
     """
-    # A question that has gone on asks for something else already.
-    batches = {kind: [(play, n) for play in plays for n, step in enumerate(play.asked) if isinstance(step, kind)]
-               for kind in _RUNNERS}  # fmt: skip
-    missing = Counter(play for places in batches.values() for play, _ in places)
+    # Read once: a question that has gone on asks for something else already.
+    asked = [(play, place, step) for play in plays for place, step in enumerate(play.asked)]
     results: dict[_Play, list[Any]] = {play: [None] * len(play.asked) for play in plays}
-    steps = {play: play.asked for play in plays}
+    missing = Counter(play for play, _, step in asked if isinstance(step, tuple(_RUNNERS)))
     for play in plays:
         if not missing[play]:
             play.go_on(results[play])
             yield play
     for kind, run in _RUNNERS.items():
-        places = batches[kind]
-        if not places:
+        batch = [each for each in asked if isinstance(each[2], kind)]
+        if not batch:
             continue
-        for place, result in run(setting, [play for play, _ in places], [steps[play][n] for play, n in places]):
-            play, n = places[place]
-            results[play][n] = result
+        for index, result in run(setting, [play for play, _, _ in batch], [step for _, _, step in batch]):
+            play, place, _ = batch[index]
+            results[play][place] = result
             missing[play] -= 1
             if not missing[play]:
                 play.go_on(results[play])
