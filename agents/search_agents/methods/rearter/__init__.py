@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
@@ -42,6 +42,14 @@ class ReARTeROptions(Section):
     explainer: str | None = None
     """Folder or hub id of the process explanation model; by default the model that reasons writes the critiques, and
     they are labelled untrained (paper: Llama-3.2-3B-Instruct after KTO)."""
+    reward_model_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the reward model's weights."""
+    reward_model_device: str = "cpu"
+    """Where the reward model computes: cpu, cuda, …"""
+    explainer_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the explanation model's weights; auto: as they were saved."""
+    explainer_device: str = "cpu"
+    """Where the explanation model computes."""
     chains: PositiveInt = 3
     """Chains that are sampled for each step (M)."""
     lookahead: PositiveInt = 3
@@ -182,7 +190,11 @@ class ReARTeR(StepwiseMethod):
             )
         from search_agents.methods.reward_model import RewardModel
 
-        return RewardModel.load(FilePath(self.options.part) / REWARD_MODEL)
+        return RewardModel.load(
+            FilePath(self.options.part) / REWARD_MODEL,
+            dtype=self.options.reward_model_dtype,
+            device=self.options.reward_model_device,
+        )
 
     def _load_explainer(self) -> Engine | None:
         """The explanation model; None where the model that reasons takes its place."""
@@ -190,7 +202,9 @@ class ReARTeR(StepwiseMethod):
             return None
         from search_agents.engines.transformers import TransformersEngine
 
-        return TransformersEngine.from_pretrained(self.options.explainer)
+        return TransformersEngine.from_pretrained(
+            self.options.explainer, dtype=self.options.explainer_dtype, device=self.options.explainer_device
+        )
 
     def _look_ahead(self, question: Question, path: Path, *, last: bool) -> Steps[list[Path]]:
         """Chains of at least one step."""
