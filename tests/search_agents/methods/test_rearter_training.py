@@ -154,6 +154,12 @@ def test_the_explanation_model_may_be_another_one(
     critiques = [call.text for turn in transcript.turns for call in turn.calls if call.purpose == "critique, critic"]
     assert critiques == ["critic ‹answer› finds it weak."]
     assert method.fingerprint == "Constant, explained by critic"
+    folder, told = tmp_path / "critic", set()
+    folder.mkdir()
+    for content in ("{}", '{"trained": "anew"}'):
+        (folder / "config.json").write_text(content)
+        told.add(ReARTeR(setting(world()), ReARTeR.Options(explainer=str(folder)), scorer=Constant()).fingerprint)
+    assert len(told) == 2 and not any(str(tmp_path) in each for each in told)
 
 
 @pytest.fixture

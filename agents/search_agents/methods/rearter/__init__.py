@@ -18,6 +18,7 @@ from search_agents.methods.rearter.reasoning import Path, Wording, look_ahead, s
 from search_agents.methods.rearter.refinement import Refinement, critique_prompt, refined_step
 from search_agents.methods.steps import Steps, generate, note, side_by_side
 from search_agents.methods.stepwise import StepwiseMethod
+from search_agents.models import find_model, model_fingerprint
 from search_env.dialects import make_inert
 from search_env.errors import ConfigError
 from search_env.types import Prompt, Question
@@ -32,6 +33,7 @@ REWARD_MODEL = "reward-model"
 
 # Of a critique, which is to be two or three sentences long.
 _CRITIQUE_TOKENS = 96
+_UNTRAINED = "the model itself, untrained"
 
 
 class ReARTeROptions(Section):
@@ -176,11 +178,12 @@ class ReARTeR(StepwiseMethod):
     def fingerprint(self) -> str:
         """Says which reward model scored and which model explained."""
         scorer = getattr(self._scorer, "fingerprint", type(self._scorer).__name__)
-        return f"{scorer}, explained by {self._explained_by}"
+        explainer = self.options.explainer
+        return f"{scorer}, explained by {model_fingerprint(find_model(explainer)) if explainer else _UNTRAINED}"
 
     @property
     def _explained_by(self) -> str:
-        return self.options.explainer or "the model itself, untrained"
+        return self.options.explainer or _UNTRAINED
 
     def _load_scorer(self) -> Scorer:
         if self.options.part is None:
