@@ -14,12 +14,12 @@ import torch
 from search_agents.config import EvalConfig
 from search_agents.engines.base import Engine, NoEngine
 from search_agents.engines.build import make_engine, model_identity
-from search_agents.evaluation.evaluate import HeldOut
+from search_agents.evaluation.evaluate import HeldOut, evaluate
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.report import scores_table
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
-from search_agents.methods import method_name, needs_model
+from search_agents.methods import Method, make_method, method_name, needs_model
 from search_env.errors import SearchEnvError
 
 __all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
@@ -56,7 +56,8 @@ def resume_evaluation(folder: EvaluationFolder) -> str:
         See `run_evaluation`.
 
     Raises:
-        ConfigError: If questions, retriever or model are not those that the evaluation was started with.
+        ConfigError: If questions, retriever, model or the method's trained part are not those that the evaluation was
+            started with.
         RunError: If a file is damaged.
         SearchEnvError: See `run_evaluation`.
     """
@@ -90,6 +91,9 @@ class EvaluationRun:
             "model_fingerprint": model_identity(config.model) if asks else None,
         }
         self._engine = (engine or make_engine(config.model)) if asks else NoEngine()
+        first = config.evaluation.temperatures[0]
+        self._made = {first: self._make(first)}
+        self.description["method_fingerprint"] = getattr(self._made[first], "fingerprint", None)
 
     def start(self, out: Path) -> tuple[dict[str, Any], EvaluationFolder]:
         """Evaluate into a new folder.
@@ -111,7 +115,8 @@ class EvaluationRun:
         Raises:
             ConfigError: If it is the folder of another evaluation.
         """
-        folder.require_same(self.description, "what is measured")
+        told = folder.description()  # by an older version perhaps, which did not tell the method's part
+        folder.require_same({key: self.description[key] for key in self.description if key in told}, "what is measured")
         return self._go(folder)
 
     def _go(self, folder: EvaluationFolder) -> dict[str, Any]:
@@ -132,9 +137,12 @@ class EvaluationRun:
         return result
 
     def _measure(self, folder: EvaluationFolder, temperature: float) -> dict[str, Any]:
-        log = folder.log(temperature)
-        found = self._held_out.measure(self._config.method, self._engine, temperature=temperature, log=log)
+        method = self._made.pop(temperature, None) or self._make(temperature)
+        found = evaluate(method, self._held_out.questions, folder.log(temperature))
         return {"temperature": temperature, **found.to_dict()}
+
+    def _make(self, temperature: float) -> Method:
+        return make_method(self._config.method, self._held_out.setting(self._engine, temperature=temperature))
 
 
 def is_whole(result: dict[str, Any]) -> bool:

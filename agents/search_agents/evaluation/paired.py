@@ -47,7 +47,7 @@ class FinishedRun:
     environment: Json
     """What was asked and searched."""
     settings: Json
-    """Everything else that was chosen: method, model, budgets."""
+    """Everything else that was chosen: method, its trained part, model, budgets."""
     transcripts: Mapping[str, Transcript]
     """By the id of the question."""
     verdicts: Mapping[str, bool | None]
@@ -110,7 +110,7 @@ def read_run(path: Path) -> FinishedRun:
     return FinishedRun(
         path=path,
         environment=result["environment"],
-        settings={"config": result["config"], "model_fingerprint": result.get("model_fingerprint")},
+        settings={key: result.get(key) for key in ("config", "model_fingerprint", "method_fingerprint")},
         transcripts=dict(zip(ids, transcripts, strict=True)),
         verdicts=dict(zip(ids, found, strict=True)),
     )

@@ -79,6 +79,8 @@ class AgentPart(_Part):
     """Name of the method, with its options."""
     method: str | dict[str, Any]
     """The method as a config names it."""
+    fingerprint: str | None = None
+    """Of the method's trained part; None if it has none, or an older version of search-env did not keep it."""
     dialect: str
     prompt: str
     """Wording of the environment's prompt."""
@@ -157,10 +159,11 @@ class Row(_Part):
 
     def identity(self) -> dict[str, Any]:
         """What the row is about, apart from what came out: two rows of one identity are the same experiment."""
+        untold = {"fingerprint"} if self.agent.fingerprint is None else set()  # so that older rows keep their names
         return {
             "benchmark": self.benchmark.model_dump(exclude={"data"}),
             "setting": self.setting.model_dump(exclude={"retriever", "documents"}),
-            "agent": self.agent.model_dump(exclude={"prompt_hash", "note"}),
+            "agent": self.agent.model_dump(exclude={"prompt_hash", "note", *untold}),
             "model": self.model and (self.model.fingerprint or self.model.name),
             "seed": self.seed,
         }

@@ -41,6 +41,7 @@ _HEADER = (
     *(label for label, _ in _COST.values()),
     "protocol",
     "prompt",
+    "part",
     "version",
     "commit",
     "row",
@@ -164,6 +165,7 @@ def _cells(name: str, row: Row) -> tuple[Cell, ...]:
             (
                 f"{agent.dialect}, {agent.prompt}",
                 agent.prompt_hash,
+                agent.fingerprint,
                 versions.get("search-env"),
                 row.commit and row.commit[:10] + (" with changes" if "with changes" in row.commit else ""),
                 name,
@@ -258,7 +260,7 @@ def _legend() -> tuple[str, ...]:
         "Scores in percent with their 95 % bootstrap interval over questions. ACC_R: every word of a gold answer is in "
         "the answer. CEM: a gold answer is a piece of the answer. ACC_L: a language model says that the answer is "
         "right. Cost is a mean over questions (/q). The oracle follows the gold hops and is the ceiling of corpus and "
-        "retriever; the random agent is the floor.",
+        "retriever; the random agent is the floor. Part: what tells the agent's own trained part from others.",
     )
 
 

@@ -100,6 +100,7 @@ def _row(
         agent=AgentPart(
             name=method_key(config.method),
             method=portable(config.method),
+            fingerprint=result.get("method_fingerprint"),
             dialect=environment["dialect"],
             prompt=portable(environment["prompt"]),
             prompt_hash=_prompt_hash(transcripts, origin.get("prompt_hash")) if asks else None,

@@ -70,6 +70,14 @@ class StepwiseMethod(ABC):
             return ""
         return f"checkpoint {self.checkpoint} not run: the model is {model}"
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells the trained part in use from others by its content, never by its path; None for a method without one.
+
+        It may have to load and read the whole part, so whoever needs it asks once.
+        """
+        return None
+
     @abstractmethod
     def answer(self, question: Question) -> Steps[str]:
         """Find the answer to a question; empty if there is none. The question's answers are not for it to read."""

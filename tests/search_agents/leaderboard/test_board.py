@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 from search_agents.cli import main
+from search_agents.config import EvalConfig
+from search_agents.evaluation.evaluation_run import run_evaluation
+from search_agents.evaluation.paired import compare_runs, read_run
 from search_agents.leaderboard.board import Board
 from search_agents.leaderboard.row import read_row
 from search_agents.leaderboard.submit import candidates, evaluations_in
+from search_agents.methods.skr.encoders import HASHED_WORDS
+from search_agents.methods.skr.knn import NeighbourJudge
+from search_agents.methods.skr.rule import Label
 
 from search_env.errors import RunError
 
@@ -56,6 +62,50 @@ def test_a_row_says_what_was_measured_and_what_it_cost(bench: Path, full_board: 
     assert row.cost.calls == pytest.approx(stored["calls_per_question"], abs=1e-6)
     assert row.cost.read_tokens == pytest.approx(stored["read_tokens_per_question"], abs=1e-6)
     assert row.cost.seconds is not None and 0 < row.cost.seconds <= stored["seconds"] / 6 + 1e-3
+
+
+def added(board: Path, evaluation: Path) -> list[str]:
+    """The names of the rows that an evaluation becomes on a board."""
+    return [Board(board).add(candidate)[0] for candidate in candidates(evaluations_in(evaluation)[0][0])]
+
+
+def evaluated_with_part(folder: Path, question: str) -> Path:
+    """An evaluation of SKR with a part that says to search whatever is asked, by what it learned of a question."""
+    rows = [{"question": question, "label": Label.BETTER}] * 5
+    judge = NeighbourJudge.fit(rows, HASHED_WORDS, neighbours=5, index_same=False)
+    judge.save(folder / "part" / "knn", encoder=HASHED_WORDS, model="fictional-wiki")
+    method = {"name": "skr", "part": str(folder / "part")}
+    evaluation = {"questions": 2, "temperatures": [0.0]}
+    run_evaluation(EvalConfig.model_validate({"method": method, "evaluation": evaluation}), out=folder / "out")
+    return folder / "out"
+
+
+def test_parts_of_one_name_and_another_content_are_two_rows_and_of_the_same_content_one(tmp_path: Path) -> None:
+    asked = {"a": "Who?", "b": "Who?", "c": "Where?"}
+    first, again, other = (evaluated_with_part(tmp_path / name, question) for name, question in asked.items())
+    board = tmp_path / "board"
+    names = [name for folder in (first, again, other) for name in added(board, folder)]
+    assert names[0] == names[1] != names[2]
+    rows = Board(board).check().rows
+    told = {json.loads((folder / "evaluation.json").read_text())["method_fingerprint"] for folder in (first, other)}
+    assert {row.agent.fingerprint for row in rows.values()} == told and len(told) == 2
+    assert {row.agent.name for row in rows.values()} == {"skr-part=part"}
+    assert main(["leaderboard", "show", "--board", str(board)]) == 0
+    assert all(f"| {part} " in (board / "LEADERBOARD.md").read_text() for part in told)
+    assert "method_fingerprint" in compare_runs(read_run(first), read_run(other)).differing
+
+
+def test_a_row_of_a_version_that_did_not_keep_the_part_is_shown_under_its_name(board: Path) -> None:
+    file = file_of(board, "standard-rag")
+    edit(file, lambda row: row["agent"].pop("fingerprint"))
+    checked = Board(board).check()
+    assert checked.refused == () and file.stem in {name.rpartition("/")[2] for name in checked.rows}
+
+
+def test_an_evaluation_of_a_version_that_did_not_keep_the_part_becomes_a_row(bench: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bench / "FictionalWiki-v0-test" / "random", tmp_path / "random"))
+    edit(copy / "result.json", lambda result: result.pop("method_fingerprint"))
+    assert added(tmp_path / "board", copy) == added(tmp_path / "other", bench / "FictionalWiki-v0-test" / "random")
 
 
 def test_agents_without_a_model_have_neither_model_nor_prompt(full_board: Path) -> None:
