@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,6 +14,7 @@ from search_agents.cli import main
 from search_agents.config.sections import ModelSection, ServerSection
 from search_agents.engines.base import Capability, FinishReason, GenerationRequest, SamplingParams, ScoringRequest
 from search_agents.engines.build import make_engine, model_identity
+from search_agents.engines.echo import read_echo
 from search_agents.engines.openai import OpenAIEngine, restore_stop
 from search_agents.methods import Setting, make_method
 
@@ -22,12 +25,20 @@ from search_env.types import Prompt, StopReason
 pytest.importorskip("openai")
 
 
+END = "<|end|>"
+
+
 class Server:
-    """Says what `say` returns for a prompt, cut at the first stop string."""
+    """Says what `say` returns for a prompt, cut at the first stop string; a token is a word with the space before it.
+
+    It lists tokens as vLLM does: with the beginning of sequence `bos`, if it has one, and the ending of a text, unless
+    `lists_ending` is off. `likely` gives the probability of each token of a text that it says, None to send none.
+    """
 
     def __init__(self):
         self.say = lambda prompt: "Lima"
         self.tells_stop, self.context, self.fail_first, self.key = True, 10_000, 0, None
+        self.bos, self.lists_ending, self.likely = "", True, lambda prompt: 0.5
         self.requests = []
         outer = self
 
@@ -63,17 +74,26 @@ class Server:
         if len(prompt) > self.context:
             return 400, {"error": {"message": f"maximum context length is {self.context} tokens"}}
         if body.get("echo"):
-            tokens = [piece for word in prompt.split(" ") for piece in (" ", word)][1:]
-            offsets = [sum(map(len, tokens[:place])) for place in range(len(tokens))]
+            tokens = [*([self.bos] if self.bos else []), *pieces(prompt), " next"]
             logprobs = [None, *(-0.5 * len(token) for token in tokens[1:])]
-            found = {"tokens": tokens, "text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": None}
-            return 200, self._wrap(prompt, "length", None, chat, logprobs=found)
-        text = self.say(prompt)
+            return 200, self._wrap(prompt, "length", None, chat, logprobs=listed(tokens, logprobs))
+        said = text = self.say(prompt)
         ends = {string: text.find(string) for string in body.get("stop", ()) if string in text}
         named = min(ends, key=ends.get) if ends else None
         text = text[: ends[named]] if named else text
         finish = "length" if len(text) > body["max_tokens"] else "stop"
-        return 200, self._wrap(text[: body["max_tokens"]], finish, named, chat)
+        text = text[: body["max_tokens"]]
+        if not body.get("logprobs") or self.likely(prompt) is None:
+            return 200, self._wrap(text, finish, named, chat)
+        ending = [said[len(text) :][:5] if named else END] if finish == "stop" and self.lists_ending else []
+        tokens, likely = [*pieces(text), *ending], math.log(self.likely(prompt))
+        logprobs = [*[likely] * (len(tokens) - len(ending)), *[-9.0] * len(ending)]
+        content = [
+            {"token": token, "logprob": value, "top_logprobs": []}
+            for token, value in zip(tokens, logprobs, strict=True)
+        ]
+        found = {"content": content} if chat else listed(tokens, logprobs)
+        return 200, self._wrap(text, finish, named, chat, logprobs=found)
 
     def _wrap(self, text, finish, named, chat, **more):
         choice = {"index": 0, "finish_reason": finish, "logprobs": None, **more}
@@ -83,6 +103,15 @@ class Server:
         usage = {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
         kind = "chat.completion" if chat else "text_completion"
         return {"id": "1", "object": kind, "created": 0, "model": "m", "choices": [choice], "usage": usage}
+
+
+def pieces(text):
+    return re.findall(r" ?\S+|\s", text)
+
+
+def listed(tokens, logprobs):
+    offsets = [sum(map(len, tokens[:place])) for place in range(len(tokens))]
+    return {"tokens": tokens, "text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": None}
 
 
 @pytest.fixture
@@ -195,6 +224,25 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(server, monkeypatc
     assert "sk-wrong" not in str(error.value)
 
 
+def test_a_text_and_its_prompt_share_the_budget(server):
+    server.say = lambda prompt: "x" * 50
+    (found,) = engine(server).generate([request()], chat=False, max_tokens=20)  # the prompt has 7 tokens
+    assert (found.text, found.finish) == ("x" * 13, FinishReason.LENGTH)
+    assert (found.prompt_tokens, found.tokens) == (7, 13)
+    assert [body["max_tokens"] for _, body in server.requests] == [20, 13]
+    (found,) = engine(server).generate([request(max_tokens=5)], chat=False, max_tokens=20)
+    assert found.text == "xxxxx" and [body["max_tokens"] for _, body in server.requests[2:]] == [5]
+
+
+def test_a_prompt_that_leaves_no_room_in_the_budget_has_no_completion(server):
+    assert engine(server).generate([request()], chat=False, max_tokens=7) == [None]
+    assert engine(server, api="chat").generate([request()], chat=True, max_tokens=7) == [None]
+    server.say = lambda prompt: ""
+    assert engine(server).generate([request()], chat=False, max_tokens=7) == [None]
+    server.say = lambda prompt: "x"
+    assert engine(server).generate([request()], chat=False, max_tokens=8)[0].text == "x"
+
+
 def test_texts_are_scored_where_the_server_can(server):
     assert engine(server).capabilities == {Capability.GENERATE}
     with pytest.raises(ModelError, match=r"server\.scores: true"):
@@ -202,8 +250,83 @@ def test_texts_are_scored_where_the_server_can(server):
     one = engine(server, scores=True)
     assert one.capabilities == {Capability.GENERATE, Capability.SCORE}
     (found,) = one.score([ScoringRequest(context="one two", text=" three four")])
-    assert found.tokens == (" ", "three", " ", "four") and found.context_tokens == 3
-    assert found.logprobs == (-0.5, -2.5, -0.5, -2.0)
+    assert (found.tokens, found.logprobs, found.context_tokens) == ((" three", " four"), (-3.0, -2.5), 2)
+    with pytest.raises(ModelError, match="empty text"):
+        one.score([ScoringRequest(context="a", text="")])
+
+
+def test_a_beginning_of_sequence_is_no_part_of_what_is_scored(server):
+    server.bos = "<|begin_of_text|>"
+    one = engine(server, scores=True, concurrency=1)
+    alone, after = one.score(
+        [
+            ScoringRequest(context="", text="Oslo is the capital of Norway."),
+            ScoringRequest(context="I say:", text=" Oslo is"),
+        ]
+    )
+    assert alone.tokens == ("Oslo", " is", " the", " capital", " of", " Norway.")
+    assert alone.logprobs == (-2.0, -1.5, -2.0, -4.0, -1.5, -4.0) and alone.context_tokens == 1
+    assert (after.tokens, after.logprobs, after.context_tokens) == ((" Oslo", " is"), (-2.5, -1.5), 3)
+    assert [body["prompt"] for _, body in server.requests] == ["Oslo is the capital of Norway.", "I say: Oslo is"]
+
+
+def test_without_a_beginning_of_sequence_a_line_break_stands_before_a_text(server):
+    one = engine(server, scores=True, concurrency=1)
+    found = one.score([ScoringRequest(context="", text=text) for text in ("Oslo is", " Lima is")])
+    assert [each.tokens for each in found] == [("Oslo", " is"), (" Lima", " is")]
+    assert [each.logprobs for each in found] == [(-2.0, -1.5), (-2.5, -1.5)]
+    assert [each.context_tokens for each in found] == [1, 1]
+    assert [body["prompt"] for _, body in server.requests] == ["Oslo is", "\nOslo is", "\n Lima is"]
+
+
+def test_a_server_that_tells_nothing_of_a_text_is_named(server):
+    server.reply = lambda *arguments: (200, server._wrap("Oslo", "length", None, False))
+    with pytest.raises(ModelError, match=r"does not tell.*`vllm serve`"):
+        engine(server, scores=True).score([ScoringRequest(context="", text="Oslo")])
+
+
+# "Oslo" and a character of three bytes; the last token is written after the prompt
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ["<s>", "Os", "lo", " \ufffd", "\ufffd", "\ufffd", " is", "x"],
+        ["<s>", "Os", "lo", " \ufffd", "\ufffd", "\ufffd", " is"],
+        ["<s>", " Os", "lo", " 日", "", "", " is", "\ufffd"],
+        ["<s>", "Os", "lo", "日", "", "", "is", ""],
+        ["", "Os", "lo", " \ufffd", "\ufffd", "\ufffd", " is", "\ufffd"],
+    ],
+)
+def test_tokens_lie_where_they_spell_the_text(tokens):
+    logprobs = [None, *(-float(place) for place in range(1, len(tokens)))]
+    found = read_echo(tokens, logprobs, context="", text="Oslo 日 is")
+    assert found.tokens == ("Os", "lo", " 日", "", "", " is")
+    assert (found.logprobs, found.context_tokens) == ((-1, -2, -3, -4, -5, -6), 1)
+
+
+def test_characters_spread_over_tokens_are_told_apart_by_what_lies_between():
+    tokens = ["<s>", " \ufffd", "\ufffd", " \ufffd", "\ufffd", "本", "x"]
+    found = read_echo(tokens, [None, *[-1.0] * 6], context="", text=" 日 語本")
+    assert found.tokens == (" 日", "", " 語", "", "本")
+
+
+def test_a_token_across_the_border_is_the_text_s():
+    found = read_echo(["<s>", "a", "bc", "d", "x"], [None, -1.0, -2.0, -3.0, -4.0], context="ab", text="cd")
+    assert (found.tokens, found.logprobs, found.context_tokens) == (("c", "d"), (-2.0, -3.0), 2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "logprobs", "says"),
+    [
+        (["<s>", "Os", "xx", "y"], [None, -1.0, -1.0, -1.0], "do not spell"),
+        (["<s>", "Os", "lo", " is", "y"], [None, -1.0, -1.0, -1.0, -1.0], "do not spell"),
+        (["<s>", "Os", "y"], [None, -1.0, -1.0], "do not spell"),
+        (["<s>", "\ufffd", "x", "y"], [None, -1.0, -1.0, -1.0], "do not spell"),
+        (["<s>", "Os", "lo", "y"], [None, -1.0, None, -1.0], "tells 1 log-probs for the 2 tokens"),
+    ],
+)
+def test_an_echo_that_does_not_spell_its_text_is_no_score(tokens, logprobs, says):
+    with pytest.raises(ModelError, match=says):
+        read_echo(tokens, logprobs, context="", text="Oslo")
 
 
 @pytest.mark.parametrize("tells", [True, False])
