@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import pickle
@@ -19,8 +20,9 @@ from search_agents.engines.openai import OpenAIEngine, restore_stop
 from search_agents.methods import Setting, make_method
 
 from search_env import SearchQAVectorEnv
+from search_env.datasets import Dataset
 from search_env.errors import ConfigError, EngineUnavailable, ModelError
-from search_env.types import Prompt, StopReason
+from search_env.types import Document, Hit, Prompt, Question, StopReason
 
 pytest.importorskip("openai")
 
@@ -351,6 +353,73 @@ def test_the_policy_plays_the_environment_on_a_server(server, tells):
     server.context = len(env.rules.dialect.prompt(env.dataset.questions[0].text, env.rules.style).text) + 40
     (cut,) = make_method("r1-searcher", setting).run(env.dataset.questions[:1])
     assert cut.stop_reason is StopReason.MAX_TOKENS and cut.answer is None and len(cut.queries) == 1
+
+
+class Alike:
+    """Finds the same documents for every query."""
+
+    fingerprint = "alike"
+
+    def __init__(self, hits):
+        self.hits = tuple(hits)
+
+    def search(self, queries, top_k):
+        return [self.hits[:top_k] for _ in queries]
+
+
+def replug_setting(server, chat, **settings):
+    pages = [Document(id=str(n), title=f"Page {n}", text=f"Page {n} is old.") for n in range(3)]
+    dataset = Dataset(
+        name="pages", split="dev", questions=(Question(id="q", text="Which page?", answers=("x",)),), documents=pages
+    )
+    prompt = "instruct" if chat else "base"
+    env = SearchQAVectorEnv(
+        1, dataset=dataset, retriever=Alike([Hit(document=page, score=1.0) for page in pages]), prompt=prompt, top_k=3
+    )
+    return Setting(
+        engine=engine(server, api="chat" if chat else "completions", **settings),
+        env=env,
+        sampling=SamplingParams(max_tokens=99),
+        max_tokens=2000,
+        chat=chat,
+    )
+
+
+@pytest.mark.parametrize("lists_ending", [True, False])
+@pytest.mark.parametrize("chat", [True, False])
+def test_answers_over_a_server_weigh_by_their_log_probs(server, chat, lists_ending):
+    answers = {"Page 0": (" Oslo town\n", 0.6), "Page 1": (" Lima\n", 0.25), "Page 2": (" oslo town", 0.3)}
+
+    def by_page(prompt, part):
+        return next(answer[part] for page, answer in answers.items() if f"Passage 1, {page}" in prompt)
+
+    server.say, server.likely = lambda prompt: by_page(prompt, 0), lambda prompt: by_page(prompt, 1)
+    server.lists_ending = lists_ending
+    setting = replug_setting(server, chat)
+    (transcript,) = make_method({"name": "replug", "mode": "answer"}, setting).run(setting.env.dataset.questions)
+    assert transcript.answer == "Oslo town"
+    # a third of each probability: the endings, which are unlikely, are left out wherever they are listed
+    assert transcript.turns[-1].calls[-1].text == "0.300 Oslo town\n0.083 Lima"
+    assert {body["logprobs"] for _, body in server.requests} == {True if chat else 1}
+
+
+def test_log_probs_are_asked_for_where_they_are_wanted_only(server):
+    assert engine(server).generate([request()], chat=False, max_tokens=100)[0].logprobs == ()
+    assert "logprobs" not in server.requests[-1][1]
+    wanted = dataclasses.replace(request(), logprobs=True)
+    (found,) = engine(server).generate([wanted], chat=False, max_tokens=100)
+    assert found.logprobs == pytest.approx((math.log(0.5), -9.0)) and found.tells_ending
+    server.lists_ending = False
+    (found,) = engine(server).generate([wanted], chat=False, max_tokens=100)
+    assert found.logprobs == pytest.approx((math.log(0.5),)) and not found.tells_ending
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_server_that_sends_no_log_probs_back_is_named_with_what_to_do(server, chat):
+    server.likely = lambda prompt: None
+    setting = replug_setting(server, chat)
+    with pytest.raises(ModelError, match=r"sends no log-probs.*`vllm serve`.*'transformers'.*another method"):
+        list(make_method({"name": "replug", "mode": "answer"}, setting).run(setting.env.dataset.questions))
 
 
 def test_a_config_names_a_server(server):
