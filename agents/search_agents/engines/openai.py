@@ -132,7 +132,7 @@ class OpenAIEngine:
                 " texts by them. Use a server that sends them, as `vllm serve` does, or the engine 'transformers', or "
                 "another method."
             )
-        finish, whole = _end(choice, text, request.sampling.stop)
+        finish, whole = _end(choice, request.prompt.prefill, text, request.sampling.stop)
         return Completion(
             text=whole,
             finish=finish,
@@ -221,7 +221,7 @@ def restore_stop(text: str, stop: Sequence[str], named: str | None) -> str | Non
     """Find the stop string that a server has cut off.
 
     Args:
-        text: What the server returned.
+        text: What the server returned, after what was begun for the model.
         stop: The stop strings it was given.
         named: The one that the server says it was, if it says so.
 
@@ -251,7 +251,7 @@ def _within(
     return completion if completion.tokens <= room else ask(request, room)
 
 
-def _end(choice: Any, text: str, stop: tuple[str, ...]) -> tuple[FinishReason, str]:
+def _end(choice: Any, prefill: str, text: str, stop: tuple[str, ...]) -> tuple[FinishReason, str]:
     """Why a text ended, and the text with the stop string that the server has cut off."""
     if choice.finish_reason == "length":
         return FinishReason.LENGTH, text
@@ -259,7 +259,7 @@ def _end(choice: Any, text: str, stop: tuple[str, ...]) -> tuple[FinishReason, s
     named = getattr(choice, "stop_reason", None) or getattr(choice, "matched_stop", None)
     whole = text
     if stop and not text.endswith(stop):
-        whole += restore_stop(text, stop, named) or ""
+        whole += restore_stop(prefill + text, stop, named) or ""
     return FinishReason.STOP if stop and whole.endswith(stop) else FinishReason.EOS, whole
 
 

@@ -422,6 +422,27 @@ def test_a_server_that_sends_no_log_probs_back_is_named_with_what_to_do(server, 
         list(make_method({"name": "replug", "mode": "answer"}, setting).run(setting.env.dataset.questions))
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_the_baselines_of_a_trained_model_run_on_a_server(server, tells):
+    server.tells_stop = tells
+    server.say = lambda prompt: " x </answer>" if prompt.endswith("<answer>") else "Who knows?"
+    env = SearchQAVectorEnv(2, dataset="fictional-wiki", split="test", prompt="bare", top_k=2)
+    setting = Setting(
+        engine=engine(server), env=env, sampling=SamplingParams(max_tokens=99), max_tokens=2000, chat=False
+    )
+    (question,) = env.dataset.questions[:1]
+    for method, said in (("naive-generation", []), ("standard-rag", ["Who knows?</think>\n<answer> x </answer>"])):
+        server.requests.clear()
+        (transcript,) = make_method(method, setting).run([question])
+        assert (transcript.answer, transcript.format.ok, len(transcript.queries)) == ("x", True, len(said))
+        assert transcript.segments[1:] == tuple(said)
+        assert [call.prompt_tokens for call in transcript.turns[-1].calls] == [7] * len(server.requests)
+        assert server.requests[-1][1]["prompt"].endswith("</think>\n<answer>")
+    server.context = 300  # characters: the question fits, and no document
+    (cut,) = make_method("standard-rag", setting).run([question])
+    assert cut.stop_reason is StopReason.MAX_TOKENS and cut.answer is None and len(cut.queries) == 1
+
+
 def test_a_config_names_a_server(server):
     section = ModelSection(path="m", server=ServerSection(url=server.url))
     made = make_engine(section)
