@@ -41,6 +41,7 @@ class Server:
         self.say = lambda prompt: "Lima"
         self.tells_stop, self.context, self.fail_first, self.key = True, 10_000, 0, None
         self.bos, self.lists_ending, self.likely = "", True, lambda prompt: 0.5
+        self.counts = True
         self.requests = []
         outer = self
 
@@ -104,7 +105,9 @@ class Server:
         choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         usage = {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
         kind = "chat.completion" if chat else "text_completion"
-        return {"id": "1", "object": kind, "created": 0, "model": "m", "choices": [choice], "usage": usage}
+        return {"id": "1", "object": kind, "created": 0, "model": "m", "choices": [choice]} | (
+            {"usage": usage} if self.counts else {}
+        )
 
 
 def pieces(text):
@@ -234,6 +237,13 @@ def test_a_text_and_its_prompt_share_the_budget(server):
     assert [body["max_tokens"] for _, body in server.requests] == [20, 13]
     (found,) = engine(server).generate([request(max_tokens=5)], chat=False, max_tokens=20)
     assert found.text == "xxxxx" and [body["max_tokens"] for _, body in server.requests[2:]] == [5]
+
+
+def test_a_server_that_does_not_count_tokens_is_held_to_the_budget_by_the_text_alone(server):
+    server.say = lambda prompt: "x" * 50
+    server.counts = False
+    (found,) = engine(server).generate([request()], chat=False, max_tokens=20)
+    assert (found.text, found.prompt_tokens, len(server.requests)) == ("x" * 20, 0, 1)
 
 
 def test_a_prompt_that_leaves_no_room_in_the_budget_has_no_completion(server):
