@@ -111,6 +111,8 @@ class GenerationRequest:
     sampling: SamplingParams
     seed: int = 0
     """With prompt and sampling it decides what is sampled, whatever is asked beside it, up to rounding."""
+    logprobs: bool = False
+    """Whether `Completion.logprobs` are wanted; an engine that has them at hand tells them unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,8 @@ class Completion:
     finish: FinishReason
     logprobs: tuple[float, ...] = ()
     """Log-probability of each token, see `SampledSegment.logprobs`; empty if the engine does not tell."""
+    tells_ending: bool = True
+    """Whether the last of them is that of the token that ended the text, if one did; some servers leave it out."""
     prompt_tokens: int = 0
     """Tokens that the engine took in."""
     tokens: int = 0

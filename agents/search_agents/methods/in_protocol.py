@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
-from search_agents.engines.base import FinishReason, SampledSegment, TokenEngine
-from search_agents.methods.base import Setting, begin_query, open_answer, require_sessions
+from search_agents.methods.base import Setting, begin_query, open_answer
 from search_agents.methods.prompts import first_line
-from search_agents.rollout.collect import derive_seed
+from search_agents.methods.segments import Row, Said, Speaker, begun, speaker_of
 from search_env.dialects import make_inert
 from search_env.dialects.base import Dialect
 from search_env.types import (
@@ -17,7 +15,6 @@ from search_env.types import (
     Call,
     FormatVerdict,
     Hit,
-    Prompt,
     Question,
     StopReason,
     Transcript,
@@ -35,19 +32,18 @@ def answer_at_once(setting: Setting, numbers: Sequence[int], questions: Sequence
         numbers: Of the questions; seeds are derived from them.
         questions: The questions.
     """
-    engine, rules = _engine(setting), setting.env.rules
+    speaker, rules = speaker_of(setting), setting.env.rules
     rows, opened = [], []
     for question in questions:
         prompt = rules.dialect.prompt(question.text, rules.style)
         opening = open_answer(rules.dialect, prompt.prefill)
-        forced = Prompt(user=prompt.user, system=prompt.system, prefill=prompt.prefill + opening)
-        rows.append(engine.encode_prompt(forced, chat=setting.chat))
+        rows.append(speaker.begin(begun(prompt, opening)))
         opened.append(opening)
     keys = [(number,) for number in numbers]
-    segments = _respond(setting, rows, keys=keys, stop=(rules.dialect.answer.close,))
+    segments = speaker.say(rows, keys=keys, stop=(rules.dialect.answer.close,))
     return [
-        _transcript(rules.dialect, question, (), opening + segment.text if segment else None, [_call(row, segment)])
-        for question, opening, row, segment in zip(questions, opened, rows, segments, strict=True)
+        _transcript(rules.dialect, question, (), opening + said.text if said else None, [said.call] if said else [])
+        for question, opening, said in zip(questions, opened, segments, strict=True)
     ]
 
 
@@ -64,20 +60,17 @@ def answer_after_one_search(
         questions: The questions.
         hits: What was found for each.
     """
-    engine, rules = _engine(setting), setting.env.rules
+    speaker, rules = speaker_of(setting), setting.env.rules
     rows, searches = [], []
     for question, found in zip(questions, hits, strict=True):
         prompt = rules.dialect.prompt(question.text, rules.style)
         query = f"{begin_query(rules.dialect, prompt.prefill)} {make_inert(question.text)}{rules.dialect.query.close}"
         action = Action(kind=ActionKind.SEARCH, text=question.text)
         search = Turn(segment=query, action=action, hits=found, observation=rules.dialect.render_documents(found))
-        asked = Prompt(user=prompt.user, system=prompt.system, prefill=prompt.prefill + query)
-        observation = engine.encode_observation(search.observation)
-        rows.append(engine.encode_prompt(asked, chat=setting.chat) + observation)
+        rows.append(speaker.begin(begun(prompt, query), search.observation))
         searches.append(search)
-    segments = _respond(setting, rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop)
-    calls = [[_call(row, segment)] for row, segment in zip(rows, segments, strict=True)]
-    texts = _answers(setting, numbers, rows, segments, searches, calls)
+    segments = speaker.say(rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop)
+    texts, calls = _answers(setting, speaker, numbers, rows, segments, searches)
     return [
         _transcript(rules.dialect, question, (search,), text, called)
         for question, search, text, called in zip(questions, searches, texts, calls, strict=True)
@@ -86,71 +79,29 @@ def answer_after_one_search(
 
 def _answers(
     setting: Setting,
+    speaker: Speaker[Row],
     numbers: Sequence[int],
-    rows: Sequence[list[int]],
-    segments: Sequence[SampledSegment | None],
+    rows: Sequence[Row],
+    segments: Sequence[Said | None],
     searches: Sequence[Turn],
-    calls: Sequence[list[Call]],
-) -> list[str | None]:
-    """The last segment of each response, completed where the model did not answer by itself; adds to `calls`."""
-    engine, dialect = _engine(setting), setting.env.rules.dialect
-    texts = [segment.text if segment else None for segment in segments]
+) -> tuple[list[str | None], list[list[Call]]]:
+    """The last segment of each response, completed where the model did not answer by itself, and what it took."""
+    dialect = setting.env.rules.dialect
     prefill = dialect.prompt("", setting.env.rules.style).prefill
-    openings = {
-        row: open_answer(dialect, prefill + searches[row].segment + searches[row].observation + text)
-        for row, text in enumerate(texts)
-        if text is not None and dialect.answer.open not in text
+    texts = [said.text if said else None for said in segments]
+    calls = [[said.call] if said else [] for said in segments]
+    cut_short = {
+        index: (said, open_answer(dialect, prefill + searches[index].segment + searches[index].observation + said.text))
+        for index, said in enumerate(segments)
+        if said is not None and dialect.answer.open not in said.text
     }
-    longer = [
-        [*rows[row], *_spoken(segments[row]), *engine.encode_observation(opening)] for row, opening in openings.items()
-    ]
-    keys = [(numbers[row], 1) for row in openings]
-    answers = _respond(setting, longer, keys=keys, stop=(dialect.answer.close,))
-    for (row, opening), read, answer in zip(openings.items(), longer, answers, strict=True):
-        calls[row].append(_call(read, answer))
-        texts[row] = f"{texts[row]}{opening}{answer.text}" if answer else None
-    return texts
-
-
-def _engine(setting: Setting) -> TokenEngine:
-    return require_sessions(setting.engine, "a model that was trained on a protocol")
-
-
-def _respond(
-    setting: Setting, rows: Sequence[Sequence[int]], *, keys: Sequence[tuple[int, ...]], stop: tuple[str, ...]
-) -> list[SampledSegment | None]:
-    """Sample one segment after each row of tokens.
-
-    Args:
-        setting: Engine and budgets.
-        rows: Token ids.
-        keys: What the seed of each row is derived from, beside the setting's.
-        stop: Strings that end a segment.
-
-    Returns:
-        The segments; None for a row that leaves no room in the budget of tokens.
-    """
-    segments: list[SampledSegment | None] = [None] * len(rows)
-    fitting = [index for index, row in enumerate(rows) if len(row) < setting.max_tokens]
-    if fitting:
-        seeds = [derive_seed(setting.seed, *keys[index]) for index in fitting]
-        session = _engine(setting).open([rows[index] for index in fitting], seeds=seeds, max_tokens=setting.max_tokens)
-        sampled = session.sample(range(len(fitting)), dataclasses.replace(setting.sampling, stop=stop))
-        for index, segment in zip(fitting, sampled, strict=True):
-            segments[index] = segment
-    return segments
-
-
-def _call(row: Sequence[int], segment: SampledSegment | None) -> Call:
-    """What a segment took; what was read and written is the transcript itself."""
-    return Call(purpose="segment", prompt_tokens=len(row), tokens=len(segment.token_ids) if segment else 0)
-
-
-def _spoken(segment: SampledSegment | None) -> list[int]:
-    """The tokens of a segment that is to go on: without an end of sequence."""
-    if segment is None:
-        return []
-    return segment.token_ids[:-1] if segment.finish is FinishReason.EOS else segment.token_ids
+    longer = [speaker.go_on(rows[index], said, opening) for index, (said, opening) in cut_short.items()]
+    keys = [(numbers[index], 1) for index in cut_short]
+    answers = speaker.say(longer, keys=keys, stop=(dialect.answer.close,))
+    for (index, (said, opening)), answer in zip(cut_short.items(), answers, strict=True):
+        texts[index] = f"{said.text}{opening}{answer.text}" if answer else None
+        calls[index] += [answer.call] if answer else []
+    return texts, calls
 
 
 def _transcript(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from search_agents.engines.base import Capability, GenerationRequest
+from search_agents.engines.base import Capability
 from search_agents.methods.base import Setting, batches, begin_query, require_sessions
 from search_agents.methods.playing import PlayingMethod
+from search_agents.methods.segments import begun, say_in_text
 from search_agents.rollout.asynchronous import play
 from search_agents.rollout.collect import Task, derive_seed
 from search_agents.rollout.episode import Episode, SegmentKind
-from search_env.types import Call, Question, Transcript
+from search_env.types import Call, Prompt, Question, Transcript
 
 __all__ = ["ForcedQuery", "R1Searcher"]
 
@@ -89,17 +90,19 @@ class _InText(PlayingMethod):
 
     def act(self, running: Mapping[int, Transcript]) -> list[str | None]:
         """Say the next segments; see `PlayingMethod.act`."""
-        setting = self._setting
-        requests = [self._request(number, transcript) for number, transcript in running.items()]
-        completions = setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
+        segments = say_in_text(
+            self._setting,
+            [self._prompt(transcript) for transcript in running.values()],
+            keys=[(number, len(transcript.turns)) for number, transcript in running.items()],
+            stop=self._setting.env.rules.dialect.stop,
+        )
         said: list[str | None] = []
-        for transcript, completion in zip(running.values(), completions, strict=True):
-            if completion is None:
+        for transcript, segment in zip(running.values(), segments, strict=True):
+            if segment is None:
                 said.append(None)
                 continue
-            call = Call(purpose="segment", prompt_tokens=completion.prompt_tokens, tokens=completion.tokens)
-            self._calls.setdefault(transcript.question.id, []).append(call)
-            said.append(completion.text if transcript.turns else self._beginning + completion.text)
+            self._calls.setdefault(transcript.question.id, []).append(segment.call)
+            said.append(segment.text if transcript.turns else self._beginning + segment.text)
         return said
 
     def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
@@ -107,15 +110,11 @@ class _InText(PlayingMethod):
         for transcript in super().run(questions, skip=skip):
             yield _attach(transcript, self._calls.pop(transcript.question.id, []))
 
-    def _request(self, number: int, transcript: Transcript) -> GenerationRequest:
-        setting, rules = self._setting, self._setting.env.rules
+    def _prompt(self, transcript: Transcript) -> Prompt:
+        rules = self._setting.env.rules
         prompt = rules.dialect.prompt(transcript.question.text, rules.style)
         said = "".join(turn.segment + turn.observation for turn in transcript.turns) or self._beginning
-        return GenerationRequest(
-            prompt=dataclasses.replace(prompt, prefill=prompt.prefill + said),
-            sampling=dataclasses.replace(setting.sampling, stop=rules.dialect.stop),
-            seed=derive_seed(setting.seed, number, len(transcript.turns)),
-        )
+        return begun(prompt, said)
 
 
 def _with_calls(episode: Episode) -> Transcript:

@@ -245,7 +245,12 @@ def _retrieve(setting: Setting, plays: Sequence[_Play], steps: Sequence[Retrieve
 
 def _generate(setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]) -> list[Completion | None]:
     requests = [
-        GenerationRequest(prompt=step.prompt, sampling=_sampling(setting, step), seed=play.seed(setting.seed))
+        GenerationRequest(
+            prompt=step.prompt,
+            sampling=_sampling(setting, step),
+            seed=play.seed(setting.seed),
+            logprobs=step.logprobs,
+        )
         for play, step in zip(plays, steps, strict=True)
     ]
     return setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
