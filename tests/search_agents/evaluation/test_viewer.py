@@ -148,6 +148,43 @@ def test_two_runs_show_the_questions_they_share(evaluation: Path, later: Path) -
     assert [list(episodes_of(make_payload([evaluation, later], limit=1), run)) for run in (0, 1)] == [["right"]] * 2
 
 
+def evaluated(folder: Path, *names: str, count: int = 30) -> Path:
+    """The folder of a training run whose evaluations are of the same questions."""
+    for name in names:
+        records = [transcript_record(transcript(f"q{number}")) for number in range(count)]
+        write_lines(folder / "evaluations" / f"{name}.jsonl", records)
+    return folder
+
+
+def test_of_two_long_runs_the_episodes_of_one_question_and_origin_are_shown_together(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / "a", "before", "stage1", "after"), evaluated(tmp_path / "b", "after", "before")]
+    first, second = (
+        [(episode["question"]["id"], episode["origin"]) for episode in run["episodes"]]
+        for run in make_payload(runs, limit=7)["runs"]
+    )
+    assert sorted(first) == sorted(second) and len(first) == 7
+    assert {origin for _, origin in first} == {"evaluation after", "evaluation before"}
+
+
+def test_of_runs_without_a_common_origin_each_question_has_an_episode_on_both_sides(tmp_path: Path) -> None:
+    records = [transcript_record(transcript(f"q{number}")) for number in range(30)]
+    file = write_lines(tmp_path / "transcripts-0.jsonl", records).parent
+    runs = make_payload([evaluated(tmp_path / "run", "before", "after"), file], limit=7)["runs"]
+    first, second = ([episode["question"]["id"] for episode in run["episodes"]] for run in runs)
+    assert first == second and len(set(first)) == 7
+
+
+def test_what_one_run_alone_has_fills_the_room_that_pairs_leave(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / "a", "before", "after", count=3), evaluated(tmp_path / "b", "before", count=2)]
+    first, second = make_payload(runs, limit=4)["runs"]
+    origins = [
+        [(episode["origin"].split()[1], episode["question"]["id"]) for episode in run["episodes"]]
+        for run in (first, second)
+    ]
+    assert origins[1] == [("before", "q0"), ("before", "q1")]
+    assert origins[0] == [("after", "q0"), ("after", "q1"), *origins[1]]
+
+
 def test_two_runs_without_a_common_question_are_refused(evaluation: Path, tmp_path: Path) -> None:
     other = write_lines(tmp_path / "other.jsonl", [transcript_record(transcript("nobody"))])
     with pytest.raises(ConfigError, match="no question in common"):

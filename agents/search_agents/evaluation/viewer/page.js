@@ -34,35 +34,44 @@
   }
 
   /** What the text filter looks through. */
-  function words(row) {
-    const texts = row.sides.flat().flatMap((episode) => [
+  function words(episode) {
+    const texts = [
       episode.question.id, episode.question.text, ...episode.question.answers, episode.answer || "",
       ...episode.turns.flatMap((turn) => [
         turn.segment, turn.text, ...turn.hits.map((hit) => documents[hit.document].title),
       ]),
-    ]);
+    ];
     return texts.join("\n").toLowerCase();
   }
 
   function makeButton(row) {
     const [first] = row.sides.flat();
-    const button = make("button", "row", make("span", "question", first.question.text));
+    row.lines = row.sides.map(() => make("span", "line"));
+    const button = make("button", "row", make("span", "question", first.question.text), row.lines);
     button.type = "button";
-    row.sides.forEach((episodes, side) => {
-      const line = make("span", "line", two ? make("b", "", "AB"[side]) : null);
-      if (!episodes.length) line.append(make("span", "dim", "not shown"));
-      for (const episode of episodes) line.append(chip(episode.outcome));
-      if (episodes.length === 1) line.append(make("span", "answer", episodes[0].answer ?? ""));
-      if (!two) line.append(make("span", "dim", episodes[0].origin));
-      button.append(line);
-    });
     button.addEventListener("click", () => open(row, true));
     return button;
   }
 
+  /** Of each side of a row the episodes that fit the filters. */
+  function drawLines(row) {
+    row.fits.forEach((episodes, side) => {
+      const line = row.lines[side];
+      line.replaceChildren(...(two ? [make("b", "", "AB"[side])] : []));
+      if (!episodes.length) line.append(make("span", "dim", "not shown"));
+      for (const episode of episodes) {
+        const made = chip(episode.outcome);
+        made.title = visible(episode.origin);
+        line.append(made);
+      }
+      if (episodes.length === 1) line.append(make("span", "answer", episodes[0].answer ?? ""));
+      if (!two) line.append(make("span", "dim", episodes[0].origin));
+    });
+  }
+
   const rows = makeRows();
   for (const row of rows) {
-    row.words = words(row);
+    for (const episode of row.sides.flat()) episode.words = words(episode);
     row.button = makeButton(row);
     row.item = make("li", "", row.button);
     rowList.append(row.item);
@@ -85,20 +94,33 @@
   if (origins.length > 1) {
     byId("origin-label").hidden = false;
     option(originSelect, "", "the whole run");
-    for (const origin of origins) option(originSelect, origin, origin || "file");
+    origins.forEach((origin, place) => option(originSelect, place, origin || "file"));
   }
 
   const shown = () => rows.filter((row) => !row.item.hidden);
 
+  /** The origins that both sides of a row have, in the order of the first. */
+  const common = ([first, second = []]) =>
+    first.map((episode) => episode.origin).filter((origin) => second.some((episode) => episode.origin === origin));
+
+  /** Of each side of a row the episodes that fit the filters of origin and outcome. */
+  function fitting(row) {
+    const fits = row.sides.map((episodes, side) => episodes.filter((episode) =>
+      (!originSelect.value || episode.origin === origins[originSelect.value])
+      && (!outcomeSelects[side].value || episode.outcome === outcomeSelects[side].value)));
+    if (!common(row.sides).length || !outcomeSelects.every((select) => select.value)) return fits;
+    // "A wrong, B right" is asked of one origin, not of A before and B after.
+    const both = common(fits);
+    return fits.map((episodes) => episodes.filter((episode) => both.includes(episode.origin)));
+  }
+
   function filter() {
     const wanted = search.value.trim().toLowerCase();
-    const origin = origins.length > 1 ? originSelect.value : "";
     for (const row of rows) {
-      const fits = row.words.includes(wanted) && outcomeSelects.every((select, side) => {
-        const episodes = origin ? row.sides[side].filter((episode) => episode.origin === origin) : row.sides[side];
-        return select.value ? episodes.some((episode) => episode.outcome === select.value) : two || episodes.length > 0;
-      }) && (!origin || row.sides.flat().some((episode) => episode.origin === origin));
-      row.item.hidden = !fits;
+      row.fits = fitting(row);
+      row.item.hidden = !row.fits.flat().some((episode) => episode.words.includes(wanted))
+        || outcomeSelects.some((select, side) => select.value && !row.fits[side].length);
+      if (!row.item.hidden) drawLines(row);
     }
     const what = two ? "questions" : "episodes";
     const total = runs.some((run) => run.total > run.episodes.length)
@@ -214,21 +236,25 @@
     return make("div", "episode", facts(episode), body);
   }
 
-  /** One side: the episode chosen among those of the question. */
+  /** One side: the episode chosen among those that fit; at first one whose origin the other side has as well. */
   function pane(row, side) {
-    const episodes = row.sides[side];
+    const episodes = row.fits[side];
     const heading = make("h3", "", two ? `${"AB"[side]} · ${runs[side].name} ` : runs[side].name + " ");
     const made = make("article", "pane", heading);
     if (!episodes.length) {
-      made.append(make("p", "dim", "No episode of this question is shown."));
+      const why = row.sides[side].length ? "fits the filters" : "is shown";
+      made.append(make("p", "dim", `No episode of this question ${why}.`));
       return made;
     }
-    let body = episodeBlock(episodes[0]);
+    const [origin] = common(row.fits);
+    const begun = Math.max(0, episodes.findIndex((episode) => episode.origin === origin));
+    let body = episodeBlock(episodes[begun]);
     if (episodes.length > 1) {
       const select = make("select", "");
       select.setAttribute("aria-label", "Episode of " + "AB"[side]);
       episodes.forEach((episode, place) =>
         option(select, place, `${place + 1} of ${episodes.length} · ${episode.origin} · ${episode.outcome}`));
+      select.value = begun;
       select.addEventListener("change", () => {
         const next = episodeBlock(episodes[select.value]);
         body.replaceWith(next);
@@ -304,7 +330,10 @@
     act();
   });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("input", filter);
+  byId("filters").addEventListener("input", (event) => {
+    filter();
+    if (current && !current.item.hidden && event.target.matches("select")) open(current, false);
+  });
   byId("tokens").addEventListener("click", toggleTokens);
   byId("close").addEventListener("click", close);
   legend();
