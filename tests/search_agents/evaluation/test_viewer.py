@@ -97,6 +97,30 @@ def test_tokens_have_their_text_mask_and_log_probs_and_sum_to_the_episode(traini
     assert ["".join(segment["pieces"]) for segment in segments] == [segment.text for segment in episode.segments]
 
 
+@pytest.mark.parametrize(
+    ("learner", "stop", "trained"),
+    [
+        ({"mask_overlong": True}, "max_tokens", []),
+        ({"mask_overlong": True}, "answered", ["sampled"]),
+        ({"mask_documents": False}, "max_tokens", ["observation", "sampled"]),
+        ({"mask_documents": False, "mask_overlong": True}, "max_tokens", []),
+        ({}, "answered", None),
+    ],
+)
+def test_what_a_step_trained_on_follows_from_the_learner_of_the_run(
+    learner: dict[str, bool], stop: str, trained: list[str] | None, training_run: Path, episode: Episode
+) -> None:
+    (training_run / "meta.json").write_text(json.dumps({"config": {"learner": learner}}))
+    record = {**json.loads(episode.to_json()), "rank": "best"}
+    record["transcript"]["stop_reason"] = stop
+    file = write_lines(training_run / "episodes" / "step_000010.jsonl", [record])
+    for path in (training_run, file):
+        assert episodes_of(make_payload([path], limit=5))["right"]["trained"] == trained
+    assert episodes_of(make_payload([training_run], limit=5))["wrong"]["trained"] is None, (
+        "an evaluation trains nothing"
+    )
+
+
 def test_without_a_tokenizer_the_text_of_the_segments_is_left(tmp_path: Path, episode: Episode) -> None:
     file = tmp_path / "trajectories.jsonl"
     file.write_text(episode.to_json() + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from search_agents.cli import main
 from search_agents.evaluation.transcript_log import transcript_record
+from search_agents.rollout import Episode
 
 from .conftest import HOSTILE, transcript, write_lines
 
@@ -226,6 +227,51 @@ def test_tokens_are_shaded_by_mask_and_probability(training_run: Path, opened: A
     assert page.locator(".tokens").inner_text().startswith("Question: Où? 雪")
     page.keyboard.press("t")
     assert page.locator(".tokens").count() == 0 and page.locator(".turn").count() == 2
+
+
+def shading(page: Any) -> dict[str, str]:
+    """The words of the legend, and how each is underlined."""
+    underline = "each => { const {borderBottomStyle: s, borderBottomWidth: w} = getComputedStyle(each); return w + s; }"
+    spans = page.locator(".legend .segment").all()
+    return {span.inner_text(): span.evaluate(underline) for span in spans}
+
+
+@pytest.mark.parametrize(
+    ("learner", "sampled", "observation"),
+    [
+        ({"mask_documents": True}, "trained on", "masked"),
+        ({"mask_documents": False}, "trained on", "trained on"),
+        ({"mask_overlong": True}, "trained on", "masked"),
+    ],
+)
+def test_the_legend_tells_what_the_learner_of_the_run_masked(
+    learner: dict[str, bool], sampled: str, observation: str, training_run: Path, opened: Any
+) -> None:
+    (training_run / "meta.json").write_text(json.dumps({"config": {"learner": learner}}))
+    page = opened(training_run)
+    page.get_by_label("From").select_option("step 10, best")
+    page.locator(".row:visible").click()
+    page.keyboard.press("t")
+    line = {"trained on": "2pxsolid", "masked": "0pxnone"}
+    words = {
+        "prompt": "0pxnone",
+        f"sampled: {sampled}": line[sampled],
+        f"observation: {observation}": line[observation],
+    }
+    assert shading(page) == words
+    part = page.locator(".tokens .segment.observation")
+    assert part.get_attribute("title").startswith(f"observation: {observation}, ")
+    assert part.evaluate("each => getComputedStyle(each).borderBottomStyle") == line[observation][3:]
+
+
+def test_without_a_learner_the_legend_says_who_wrote_and_nothing_of_a_loss(
+    tmp_path: Path, episode: Episode, opened: Any
+) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(episode.to_json() + "\n")
+    page = opened(tmp_path / "trajectories.jsonl")
+    page.locator(".row").click()
+    page.keyboard.press("t")
+    assert shading(page) == {"prompt": "0pxnone", "sampled": "1pxdotted", "observation": "0pxnone"}
 
 
 def test_several_episodes_of_a_question_are_chosen_from(tmp_path: Path, later: Path, opened: Any) -> None:

@@ -3,7 +3,6 @@
   const OUTCOMES = ["right", "wrong", "no answer", "truncated", "invalid"];
   // How likely the model found its own token; the last bound is 0.
   const HEAT = [[0.99, "≥ 99 %"], [0.9, "≥ 90 %"], [0.5, "≥ 50 %"], [0.1, "≥ 10 %"], [0, "< 10 %"]];
-  const KINDS = {prompt: "prompt", sampled: "sampled: trained on", observation: "observation: masked"};
   const two = runs.length === 2;
   const byId = (id) => document.getElementById(id);
   const [rowList, panes, search, originSelect] = ["rows", "panes", "text", "origin"].map(byId);
@@ -206,14 +205,30 @@
 
   const heatOf = (logprob) => HEAT.findIndex(([bound]) => Math.exp(logprob ?? -Infinity) >= bound);
 
+  /** What a segment is, and what the loss of a training step did with it; of other episodes nobody knows. */
+  function meaning(episode, kind) {
+    if (kind === "prompt" || episode.trained === null) return kind;
+    return kind + (episode.trained.includes(kind) ? ": trained on" : ": masked");
+  }
+
+  const segmentClass = (episode, kind) => `segment ${kind}${episode.trained?.includes(kind) ? " trained" : ""}`;
+
+  function legend(episode) {
+    const kinds = [...new Set(episode.segments.map((each) => each.kind))];
+    return make("p", "legend",
+      kinds.map((kind) => make("span", segmentClass(episode, kind), meaning(episode, kind))),
+      episode.segments.some((each) => each.pieces.length && each.kind === "sampled") ? ["  probability of a sampled token: ",
+        HEAT.map(([, name], place) => make("span", "token heat-" + place, name))] : null);
+  }
+
   /** The tokens of an episode: by the mask, and where the model sampled, by how likely it found them. */
   function tokenBlock(episode) {
     const block = make("pre", "tokens");
     for (const each of episode.segments) {
       const {kind, logprobs, count} = each;
       const mean = logprobs.length ? logprobs.reduce((sum, value) => sum + (value ?? 0), 0) / logprobs.length : null;
-      const part = make("span", "segment " + kind);
-      part.title = `${KINDS[kind] ?? kind}${count ? `, ${count} tokens` : ""}`
+      const part = make("span", segmentClass(episode, kind));
+      part.title = `${meaning(episode, kind)}${count ? `, ${count} tokens` : ""}`
         + (mean === null ? "" : `, mean log-prob ${number(mean)}`);
       if (!each.pieces.length) part.append(visible(each.text));
       each.pieces.forEach((piece, place) => {
@@ -226,7 +241,7 @@
       });
       block.append(part);
     }
-    return block;
+    return [legend(episode), block];
   }
 
   function episodeBlock(episode) {
@@ -268,14 +283,6 @@
     return made;
   }
 
-  function legend() {
-    const cut = runs.some((run) => run.episodes.some((each) => each.segments.some((part) => part.pieces.length)));
-    byId("legend").replaceChildren(
-      ...Object.entries(KINDS).map(([kind, name]) => make("span", "segment " + kind, name)),
-      ...(cut ? ["  probability of a sampled token: ",
-        ...HEAT.map(([, name], place) => make("span", "token heat-" + place, name))] : []));
-  }
-
   function open(row, focus) {
     current?.button.removeAttribute("aria-current");
     current = row;
@@ -283,7 +290,6 @@
     byId("hint").hidden = true;
     byId("bar").hidden = false;
     byId("asked").textContent = visible(row.sides.flat()[0].question.text);
-    byId("legend").hidden = !showTokens;
     panes.className = two ? "two" : "";
     panes.replaceChildren(...row.sides.map((_, side) => pane(row, side)));
     byId("detail").scrollTop = 0;
@@ -336,6 +342,5 @@
   });
   byId("tokens").addEventListener("click", toggleTokens);
   byId("close").addEventListener("click", close);
-  legend();
   filter();
 })();

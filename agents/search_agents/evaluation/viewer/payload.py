@@ -13,10 +13,11 @@ from search_agents.evaluation.saved import FORMATS
 from search_agents.evaluation.searches import found_hops, repeated_queries
 from search_agents.evaluation.viewer.sources import Played, read_played
 from search_agents.evaluation.viewer.tokens import Pieces, find_pieces
+from search_agents.learning.episode_metrics import TRUNCATED
 from search_env import metrics
 from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError
-from search_env.types import Call, Document, StopReason, Turn
+from search_env.types import Call, Document, Turn
 
 __all__ = ["Outcome", "Payload", "make_payload", "outcome_of"]
 
@@ -27,9 +28,6 @@ Payload = dict[str, Any]
 
 _Key = tuple[tuple[str, str], str]
 """What tells an episode from the others of its run: its question and its origin."""
-_TRUNCATED = frozenset(
-    {StopReason.MAX_SEARCHES, StopReason.MAX_TURNS, StopReason.MAX_CHARS, StopReason.MAX_TOKENS},
-)
 _MOST_CHARACTERS = 50_000
 """Of a text of a call or an observation: one prompt of a method may hold a whole book."""
 
@@ -72,7 +70,7 @@ def make_payload(
         ConfigError: If two runs have no question in common, or there is no such format.
         DatasetError: If a file cannot be read, a row is malformed, or there is no episode.
         ModelError: If `model` has no tokenizer that can be read.
-        RunError: If a folder holds no episodes.
+        RunError: If a folder holds no episodes, or the ``meta.json`` of its training run is damaged.
     """
 
     def played(run: Path) -> Iterable[Played]:
@@ -104,7 +102,7 @@ def outcome_of(played: Played, scores: Mapping[str, float]) -> Outcome:
     """
     if not played.valid:
         return Outcome.INVALID
-    if played.transcript.stop_reason in _TRUNCATED:
+    if played.transcript.stop_reason in TRUNCATED:
         return Outcome.TRUNCATED
     if played.transcript.answer is None:
         return Outcome.NO_ANSWER
@@ -201,6 +199,7 @@ def _episode(
         "reward_parts": {name: _finite(part) for name, part in played.reward_parts.items()} if played.valid else {},
         "turns": [_turn(turn, golds, number) for turn in transcript.turns],
         "segments": [_segment(segment, pieces) for segment in played.segments],
+        "trained": None if played.trained is None else sorted(played.trained),
     }
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from search_agents.evaluation.saved import FORMATS, read_saved
 from search_agents.evaluation.transcript_log import is_valid
+from search_agents.learning.episode_metrics import TRUNCATED
+from search_agents.learning.run_folder import RunFolder
 from search_agents.rollout import SegmentKind
 from search_env.datasets.rows import Row, SkippedRows, read_rows
 from search_env.errors import ConfigError, RunError, unknown_name
@@ -38,6 +40,8 @@ class Played:
     reward_parts: Mapping[str, float] = field(default_factory=dict)
     segments: Sequence[Mapping[str, Any]] = ()
     """As `search_agents.rollout.TokenSegment` has them; ids and log-probs may be missing."""
+    trained: frozenset[SegmentKind] | None = None
+    """The segments that the loss of a training step is of; None of an episode that is not of a step."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,7 +60,7 @@ def read_played(path: Path, format_: str = _OURS, skipped: SkippedRows | None = 
     Raises:
         ConfigError: If there is no such format, or a folder is given with another format than ours.
         DatasetError: If a file cannot be read or a row is malformed.
-        RunError: If the folder holds no episodes.
+        RunError: If the folder holds no episodes, or the ``meta.json`` of its training run is damaged.
     """
     if format_ not in FORMATS:
         raise ConfigError(unknown_name("format", format_, FORMATS))
@@ -67,9 +71,10 @@ def read_played(path: Path, format_: str = _OURS, skipped: SkippedRows | None = 
         for episode in read_saved(path, format_, skipped):
             yield Played(transcript=episode.transcript, origin="", valid=is_valid(episode.transcript))
         return
+    learner = _learner(path)
     for origin, file in _files(path):
         for row in read_rows(file, skipped):
-            if (played := skipped.read(partial(_read, origin=origin), row)) is not None:
+            if (played := skipped.read(partial(_read, origin=origin, learner=learner), row)) is not None:
                 yield played
 
 
@@ -102,7 +107,14 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _read(row: Row, *, origin: str) -> Played:
+def _learner(path: Path) -> Mapping[str, Any]:
+    """The `LearnerSection` of the training run, as it was started; empty if there is none."""
+    home = run_of(path)
+    found: Mapping[str, Any] = RunFolder(home).meta().get("config", {}).get("learner", {}) if home is not None else {}
+    return found
+
+
+def _read(row: Row, *, origin: str, learner: Mapping[str, Any]) -> Played:
     fields = row.fields
     if "segments" not in fields:
         transcript = FORMATS[_OURS].read(row).transcript
@@ -117,9 +129,19 @@ def _read(row: Row, *, origin: str) -> Played:
             reward=float(fields["reward"]),
             reward_parts={name: float(part) for name, part in fields["reward_parts"].items()},
             segments=tuple(fields["segments"]),
+            trained=_trained(transcript, learner) if rank is not None and learner else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise row.error(f"is no episode of search-env ({type(error).__name__}: {error})") from None
+
+
+def _trained(transcript: Transcript, learner: Mapping[str, Any]) -> frozenset[SegmentKind]:
+    """What `search_agents.learning.preparation` leaves unmasked."""
+    if learner.get("mask_overlong", False) and transcript.stop_reason in TRUNCATED:
+        return frozenset()
+    if learner.get("mask_documents", True):
+        return frozenset({SegmentKind.SAMPLED})
+    return frozenset({SegmentKind.SAMPLED, SegmentKind.OBSERVATION})
 
 
 def _transcript_of_sample(fields: Mapping[str, Any]) -> Transcript:
