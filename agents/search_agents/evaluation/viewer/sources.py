@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.saved import FORMATS, read_saved
 from search_agents.evaluation.transcript_log import is_valid
 from search_agents.learning.episode_metrics import TRUNCATED
@@ -22,10 +23,11 @@ from search_env.datasets.rows import Row, SkippedRows, read_rows
 from search_env.errors import ConfigError, RunError, unknown_name
 from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
 
-__all__ = ["Played", "read_played", "run_of"]
+__all__ = ["Played", "models_of", "read_played", "run_of"]
 
 _OURS = "ours"
 _SUGGESTED = 5
+_TOKENS = ("token_ids", "logprobs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,16 @@ def run_of(path: Path) -> Path | None:
     return next((place for place in (path, *path.parents[:2]) if (place / "meta.json").is_file()), None)
 
 
+def models_of(path: Path) -> list[str]:
+    """What the models are called that the episodes of a run may be of: its own, and the one that it was given."""
+    home, names = run_of(path), []
+    if home is not None:
+        names += [str(home), RunFolder(home).meta().get("config", {}).get("model", {}).get("path")]
+    for folder in filter(EvaluationFolder.is_at, (path, path.parent)):
+        names.append(EvaluationFolder(folder).description().get("config", {}).get("model", {}).get("path"))
+    return [name for name in names if name]
+
+
 def _files(path: Path) -> list[tuple[str, Path]]:
     """The files of episodes with their origins, evaluations first."""
     if not path.is_dir():
@@ -118,7 +130,8 @@ def _read(row: Row, *, origin: str, learner: Mapping[str, Any]) -> Played:
     fields = row.fields
     if "segments" not in fields:
         transcript = FORMATS[_OURS].read(row).transcript
-        return Played(transcript=transcript, origin=origin, valid=is_valid(transcript))
+        segments = _segments_of(transcript)
+        return Played(transcript=transcript, origin=origin, valid=is_valid(transcript), segments=segments)
     try:
         transcript = FORMATS[_OURS].read(row).transcript if "transcript" in fields else _transcript_of_sample(fields)
         rank = fields.get("rank")
@@ -142,6 +155,17 @@ def _trained(transcript: Transcript, learner: Mapping[str, Any]) -> frozenset[Se
     if learner.get("mask_documents", True):
         return frozenset({SegmentKind.SAMPLED})
     return frozenset({SegmentKind.SAMPLED, SegmentKind.OBSERVATION})
+
+
+def _segments_of(transcript: Transcript) -> list[Mapping[str, Any]]:
+    """The segments of an evaluation that kept the tokens that the model sampled; it keeps no others, and no prompt."""
+    segments: list[Mapping[str, Any]] = []
+    for turn in transcript.turns:
+        ids, logprobs = ([value for call in turn.calls for value in getattr(call, key)] for key in _TOKENS)
+        segments.append({"kind": SegmentKind.SAMPLED, "text": turn.segment, "token_ids": ids, "logprobs": logprobs})
+        if turn.observation:
+            segments.append({"kind": SegmentKind.OBSERVATION, "text": turn.observation})
+    return segments if any(call.token_ids for turn in transcript.turns for call in turn.calls) else []
 
 
 def _transcript_of_sample(fields: Mapping[str, Any]) -> Transcript:
