@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from search_agents.cli import main
+from search_agents.evaluation.rescoring import rescore
+from search_agents.evaluation.saved import read_saved
 from search_agents.evaluation.transcript_log import transcript_record
 from search_agents.evaluation.viewer import Payload, make_page, make_payload
 from search_agents.evaluation.viewer.tokens import pieces_of
@@ -20,7 +22,7 @@ from search_agents.rollout import Episode
 
 from search_env.errors import ConfigError, DatasetError, RunError
 
-from .conftest import EVERY_OUTCOME, HOSTILE, transcript, write_lines
+from .conftest import EVERY_OUTCOME, HOSTILE, transcript, with_tokens, write_lines
 
 Captured = pytest.CaptureFixture[str]
 
@@ -119,6 +121,44 @@ def test_what_a_step_trained_on_follows_from_the_learner_of_the_run(
     assert episodes_of(make_payload([training_run], limit=5))["wrong"]["trained"] is None, (
         "an evaluation trains nothing"
     )
+
+
+def test_the_tokens_of_an_evaluation_are_those_that_its_calls_kept(training_run: Path, tokenizer: Any) -> None:
+    played = [with_tokens(transcript("kept"), tokenizer), transcript("old")]
+    write_lines(training_run / "evaluations" / "after.jsonl", [transcript_record(each) for each in played])
+    found = episodes_of(make_payload([training_run], limit=5))
+    assert found["old"]["segments"] == []
+    kept, (search, last) = found["kept"], played[0].turns
+    assert [(each["kind"], each["text"]) for each in kept["segments"]] == [
+        ("sampled", search.segment), ("observation", search.observation), ("sampled", last.segment),
+    ]  # fmt: skip
+    assert ["".join(each["pieces"]) for each in kept["segments"]] == [search.segment, "", last.segment]
+    assert kept["segments"][0]["logprobs"] == list(search.calls[0].logprobs)
+    assert kept["trained"] is None
+
+
+def test_the_tokenizer_of_an_evaluation_is_that_of_the_model_it_names(
+    tmp_path: Path, training_run: Path, tokenizer: Any
+) -> None:
+    description = {"config": {"model": {"path": str(training_run)}}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(description))
+    file = write_lines(tmp_path / "transcripts-0.jsonl", [transcript_record(with_tokens(transcript("one"), tokenizer))])
+    for path in (tmp_path, file):
+        (shown,) = make_payload([path], limit=5)["runs"][0]["episodes"]
+        assert "".join(shown["segments"][0]["pieces"]) == shown["turns"][0]["segment"]
+    (tmp_path / "evaluation.json").write_text(json.dumps({"config": {"model": {"path": "nobody/nothing"}}}))
+    (shown,) = make_payload([tmp_path], limit=5)["runs"][0]["episodes"]
+    assert shown["segments"][0]["pieces"] == [], "it is not asked for on the network"
+
+
+def test_scores_do_not_depend_on_the_tokens_that_were_kept(tmp_path: Path, tokenizer: Any) -> None:
+    played = [*EVERY_OUTCOME.values(), transcript("hostile", HOSTILE)]
+    scores = []
+    for name, transcripts in (("old", played), ("new", [with_tokens(each, tokenizer) for each in played])):
+        file = write_lines(tmp_path / name / "a.jsonl", [transcript_record(each) for each in transcripts])
+        read = read_saved(file, "ours")
+        scores.append(rescore(Path("a"), "ours", read, [None] * len(read)).to_dict())
+    assert scores[0] == scores[1]
 
 
 def test_without_a_tokenizer_the_text_of_the_segments_is_left(tmp_path: Path, episode: Episode) -> None:
