@@ -151,6 +151,26 @@ def test_the_tokenizer_of_an_evaluation_is_that_of_the_model_it_names(
     assert shown["segments"][0]["pieces"] == [], "it is not asked for on the network"
 
 
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"token_ids": "abc"},
+        {"token_ids": [-1]},
+        {"token_ids": [1 << 40]},
+        {"token_ids": [1], "logprobs": ["0"]},
+        {"token_ids": [1, 2], "logprobs": [0]},
+    ],
+)
+def test_tokens_that_are_none_are_a_malformed_row(tmp_path: Path, tokenizer: Any, tokens: dict[str, Any]) -> None:
+    evaluated = transcript_record(with_tokens(transcript("one"), tokenizer))
+    evaluated["turns"][0]["calls"][0].update(tokens)
+    played = {"transcript": transcript_record(transcript("one")), "reward": 1.0, "reward_parts": {}}
+    played |= {"segments": [{"kind": "sampled", "text": "", **tokens}]}
+    for row in (evaluated, played):
+        with pytest.raises(DatasetError, match=r"a\.jsonl:1: is no episode .*'(token_ids|logprobs)' must be"):
+            make_payload([write_lines(tmp_path / "a.jsonl", [row])], limit=5, model="tiny")
+
+
 def test_scores_do_not_depend_on_the_tokens_that_were_kept(tmp_path: Path, tokenizer: Any) -> None:
     played = [*EVERY_OUTCOME.values(), transcript("hostile", HOSTILE)]
     scores = []
@@ -317,7 +337,7 @@ def test_what_cannot_be_shown_is_said_with_what_to_give_instead(evaluation: Path
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DatasetError, match="holds no episodes"):
         make_payload([tmp_path / "empty.jsonl"], limit=5)
-    with pytest.raises(DatasetError, match=r"bad\.jsonl:1: is no transcript"):
+    with pytest.raises(DatasetError, match=r"^[^ ]*bad\.jsonl:1: is no transcript"):
         make_payload([write_lines(tmp_path / "bad.jsonl", [{"turns": []}])], limit=5)
     with pytest.raises(DatasetError, match=r"bad\.jsonl:1: is no episode"):
         make_payload([write_lines(tmp_path / "bad.jsonl", [{"segments": []}])], limit=5)

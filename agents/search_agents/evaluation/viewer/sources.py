@@ -20,7 +20,7 @@ from search_agents.learning.episode_metrics import TRUNCATED
 from search_agents.learning.run_folder import RunFolder
 from search_agents.rollout import SegmentKind
 from search_env.datasets.rows import Row, SkippedRows, read_rows
-from search_env.errors import ConfigError, RunError, unknown_name
+from search_env.errors import ConfigError, DatasetError, RunError, unknown_name
 from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
 
 __all__ = ["Played", "models_of", "read_played", "run_of"]
@@ -28,6 +28,7 @@ __all__ = ["Played", "models_of", "read_played", "run_of"]
 _OURS = "ours"
 _SUGGESTED = 5
 _TOKENS = ("token_ids", "logprobs")
+_MOST_IDS = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +129,11 @@ def _learner(path: Path) -> Mapping[str, Any]:
 
 def _read(row: Row, *, origin: str, learner: Mapping[str, Any]) -> Played:
     fields = row.fields
-    if "segments" not in fields:
-        transcript = FORMATS[_OURS].read(row).transcript
-        segments = _segments_of(transcript)
-        return Played(transcript=transcript, origin=origin, valid=is_valid(transcript), segments=segments)
     try:
+        if "segments" not in fields:
+            transcript = FORMATS[_OURS].read(row).transcript
+            segments = _checked(_segments_of(transcript))
+            return Played(transcript=transcript, origin=origin, valid=is_valid(transcript), segments=segments)
         transcript = FORMATS[_OURS].read(row).transcript if "transcript" in fields else _transcript_of_sample(fields)
         rank = fields.get("rank")
         return Played(
@@ -141,9 +142,11 @@ def _read(row: Row, *, origin: str, learner: Mapping[str, Any]) -> Played:
             valid=bool(fields.get("valid", True)) and is_valid(transcript),
             reward=float(fields["reward"]),
             reward_parts={name: float(part) for name, part in fields["reward_parts"].items()},
-            segments=tuple(fields["segments"]),
+            segments=_checked(fields["segments"]),
             trained=_trained(transcript, learner) if rank is not None and learner else None,
         )
+    except DatasetError:
+        raise  # it names the row already
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise row.error(f"is no episode of search-env ({type(error).__name__}: {error})") from None
 
@@ -155,6 +158,17 @@ def _trained(transcript: Transcript, learner: Mapping[str, Any]) -> frozenset[Se
     if learner.get("mask_documents", True):
         return frozenset({SegmentKind.SAMPLED})
     return frozenset({SegmentKind.SAMPLED, SegmentKind.OBSERVATION})
+
+
+def _checked(segments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The segments, whose tokens a tokenizer can decode: a file may come from anywhere."""
+    for segment in segments:
+        ids, logprobs = (segment.get(key, ()) for key in _TOKENS)
+        if not all(isinstance(id_, int) and 0 <= id_ < _MOST_IDS for id_ in ids):
+            raise ValueError("'token_ids' must be whole numbers from 0")
+        if len(logprobs) not in (0, len(ids)) or not all(isinstance(each, float | int | None) for each in logprobs):
+            raise ValueError("'logprobs' must be numbers or null, one for each of 'token_ids'")
+    return tuple(segments)
 
 
 def _segments_of(transcript: Transcript) -> list[Mapping[str, Any]]:
