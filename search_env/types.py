@@ -149,6 +149,11 @@ class Call:
     """Tokens that the engine took in."""
     tokens: int = 0
     """Tokens that it sampled."""
+    token_ids: tuple[int, ...] = ()
+    """Those tokens, where the text is the turn's own segment and the engine told them; else empty. The last ones may
+    reach beyond the segment's end."""
+    logprobs: tuple[float | None, ...] = ()
+    """Log-probability of each of `token_ids`, rounded; None where it was not finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

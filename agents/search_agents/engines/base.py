@@ -29,6 +29,7 @@ __all__ = [
     "FinishReason",
     "GenerationRequest",
     "GenerationSession",
+    "NoChatTemplate",
     "NoEngine",
     "SampledSegment",
     "SamplingParams",
@@ -52,6 +53,10 @@ class Capability(StrEnum):
     """Token ids in and out over several turns; such an engine is a `TokenEngine`."""
     ASYNCHRONOUS = "asynchronous"
     """Rows of a session that begin and end each in its own time; such an engine is an `AsynchronousEngine`."""
+
+
+class NoChatTemplate(ModelError):
+    """A prompt was to go through a chat template, and the model has none."""
 
 
 class FinishReason(StrEnum):

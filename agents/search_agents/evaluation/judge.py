@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from search_agents.config.sections import JudgeSection
-from search_agents.engines.base import Engine, GenerationRequest, SamplingParams
+from search_agents.engines.base import Engine, GenerationRequest, NoChatTemplate, SamplingParams
 from search_agents.evaluation.transcript_log import is_valid
 from search_agents.learning.run_folder import append_jsonl, read_jsonl, write_jsonl
 from search_env.datasets.files import plain_name
@@ -206,7 +206,13 @@ def _record(judgement: Judgement) -> dict[str, Any]:
 def _ask(transcripts: Sequence[Transcript], engine: Engine, model: str, settings: JudgeSection) -> Iterable[Judgement]:
     sampling = SamplingParams(temperature=0.0, max_tokens=settings.max_tokens)
     requests = [GenerationRequest(prompt=judge_prompt(each), sampling=sampling) for each in transcripts]
-    replies = engine.generate(requests, chat=settings.chat, max_tokens=_NO_BOUND)
+    try:
+        replies = engine.generate(requests, chat=settings.chat, max_tokens=_NO_BOUND)
+    except NoChatTemplate:
+        raise ModelError(
+            f"the judge {engine.name} has no chat template for its message to go through. Ask it in plain text: "
+            "--judge.chat false"
+        ) from None
     for transcript, request, reply in zip(transcripts, requests, replies, strict=True):
         if reply is None:
             raise ModelError(

@@ -122,7 +122,9 @@ def _with_calls(episode: Episode) -> Transcript:
     calls, read = [], 0
     for segment in episode.segments:
         if segment.kind is SegmentKind.SAMPLED:
-            calls.append(Call(purpose="segment", prompt_tokens=read, tokens=len(segment.token_ids)))
+            ids, logprobs = segment.token_ids, segment.stored_logprobs
+            call = Call(purpose="segment", prompt_tokens=read, tokens=len(ids), token_ids=ids, logprobs=logprobs)
+            calls.append(call)
         read = 0 if segment.kind is SegmentKind.SAMPLED else read + len(segment.token_ids)
     return _attach(episode.transcript, calls)
 

@@ -125,6 +125,25 @@ def test_after_ctrl_c_only_the_rest_is_asked_and_the_outcome_is_the_same(
     assert engine.episodes == before
 
 
+def test_an_evaluation_whose_lines_tell_no_tokens_goes_on_and_scores_the_same(
+    argv: list[str], engine: Engine, tmp_path: Path
+) -> None:
+    assert main([*argv, "--out", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    interrupted(argv, out, engine, after=2)
+    file = out / "transcripts-0.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    calls = [call for row in rows for turn in row["turns"] for call in turn["calls"]]
+    assert calls and all(call.pop("token_ids") and call.pop("logprobs") for call in calls)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["resume", str(out)]) == 0
+    assert outcome(out)["results"] == outcome(tmp_path / "whole")["results"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert ["token_ids" in row["turns"][0]["calls"][0] for row in lines] == [False] * len(rows) + [True] * (
+        QUESTIONS - len(rows)
+    )
+
+
 def test_invalid_episodes_are_counted_and_asked_again_by_the_command_that_is_told(
     argv: list[str], engine: Engine, fail: Callable[[bool], None], tmp_path: Path, capsys: Captured
 ) -> None:

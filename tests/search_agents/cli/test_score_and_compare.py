@@ -101,6 +101,17 @@ def test_a_judge_is_asked_once_and_only_where_no_judgement_is_stored(
     assert len(asked) == 4
 
 
+def test_a_judge_without_a_chat_template_is_told_the_setting_that_helps(
+    unjudged: Path, asked: list[str], capsys: Captured
+) -> None:
+    judge = ["score", str(unjudged), "--format", "r1-searcher", "--judge", "some-model"]
+    assert main(judge) == 2
+    said = capsys.readouterr().err
+    assert "--judge.chat false" in said and "style" not in said and asked == []
+    assert main([*judge, "--judge.chat", "false"]) == 0
+    assert len(asked) == 4
+
+
 def test_without_a_judge_nobody_is_asked(unjudged: Path, asked: list[str], capsys: Captured) -> None:
     found = scored([str(unjudged), "--format", "r1-searcher"], capsys)
     assert (found["acc_l"], found["judges"], asked) == (None, {}, [])

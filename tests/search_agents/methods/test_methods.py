@@ -330,6 +330,17 @@ def test_a_forced_query_opens_the_first_segment(dialect: str, said: str, first: 
     assert transcript.queries == ("Peru",)
 
 
+@pytest.mark.parametrize("name", ["r1-searcher", "r1-searcher-forced-query"])
+def test_the_policy_tells_the_tokens_of_each_segment_that_it_sampled(name: str) -> None:
+    bench = Bench("<begin_of_query> Peru <end_of_query>", "</think> <answer> Lima </answer>")
+    (transcript,) = bench.run(name, QUESTIONS[1:2])
+    calls = [turn.calls[0] for turn in transcript.turns]
+    said = [ByteTokenizer().decode(call.token_ids) for call in calls]
+    assert said == ["<begin_of_query> Peru <end_of_query>", "</think> <answer> Lima </answer>"]
+    assert all(segment.endswith(text) for segment, text in zip(transcript.segments, said, strict=True))
+    assert [len(call.logprobs) for call in calls] == [call.tokens for call in calls]
+
+
 def test_the_policy_searches_as_often_as_it_likes() -> None:
     search = "<begin_of_query> Peru <end_of_query>"
     bench = Bench(search, search, "</think> <answer> Lima </answer>")
