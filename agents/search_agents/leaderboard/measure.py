@@ -18,7 +18,7 @@ from search_env.datasets.files import read_bytes
 from search_env.errors import RunError
 from search_env.types import Transcript
 
-__all__ = ["differences", "judgements_of", "measure", "read_episodes"]
+__all__ = ["differences", "judge_named", "judgements_of", "measure", "read_episodes"]
 
 _METRICS = {"f1": "f1", "em": "em", "acc_r": "cem", "cem": "cem_contiguous", "acc_l": "acc_l"}
 _DIGITS = 6
@@ -42,6 +42,15 @@ def read_episodes(file: Path) -> list[Transcript]:
             f"Ask their questions again: search-env resume {file.parent}"
         )
     return transcripts
+
+
+def judge_named(file: Path, transcripts: Sequence[Transcript], judge: str | None) -> str | None:
+    """The whole name of a judge, given that or its model alone; the name as it is where it has judged nothing.
+
+    Raises:
+        ConfigError: If several judges are called that.
+    """
+    return judge and (JudgementLog(judgements_beside(file)).named(transcripts, judge) or judge)
 
 
 def judgements_of(file: Path, transcripts: Sequence[Transcript], judge: str | None) -> list[Judgement | None]:

@@ -12,7 +12,7 @@ from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import is_whole
 from search_agents.evaluation.judge import judges_of
 from search_agents.leaderboard.board import Candidate
-from search_agents.leaderboard.measure import judgements_of, measure, read_episodes
+from search_agents.leaderboard.measure import judge_named, judgements_of, measure, read_episodes
 from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, digest, portable
 from search_env.errors import RunError
 from search_env.types import Transcript
@@ -64,7 +64,7 @@ def candidates(folder: EvaluationFolder, *, judge: str | None = None) -> Iterato
     for scores in result["results"]:
         file = folder.path / f"transcripts-{scores['temperature']:g}.jsonl"
         transcripts = read_episodes(file)
-        judgements = judgements_of(file, transcripts, judge)
+        judgements = judgements_of(file, transcripts, judge_named(file, transcripts, judge))
         measured = measure(file, transcripts, judgements)
         _require_same_scores(file, scores, measured)
         by = None if measured.scores.acc_l is None else next(iter(judges_of(judgements)), None)

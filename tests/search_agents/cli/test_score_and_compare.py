@@ -219,6 +219,74 @@ def test_acc_l_is_compared_once_both_are_judged(evaluate: Evaluate, asked: list[
     assert main(["compare", str(random), str(oracle), "--json"]) == 0
     acc_l = json.loads(capsys.readouterr().out)["metrics"]["acc_l"]
     assert acc_l["b"] > 0.9 > acc_l["a"] and acc_l["n"] == 20
+    assert main(["compare", str(random), str(oracle)]) == 0
+    assert "ACC_L by some-model (0123abcd)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def judged_apart(evaluate: Evaluate) -> tuple[Path, Path]:
+    """One evaluation by two judges who contradict one another, the other by the second of them only."""
+    from search_agents.evaluation.judge import Judgement, JudgementLog, judge_prompt
+    from search_agents.evaluation.saved import read_saved
+
+    runs = evaluate("a", "random"), evaluate("b", "oracle")
+    two = {"judge-two (02)": "True"}
+    for run, judges in zip(runs, ({"judge-one (01)": "False", **two}, two), strict=True):
+        file = run / "transcripts-0.jsonl"
+        asked = [(each.transcript.question.id, judge_prompt(each.transcript).user) for each in read_saved(file, "ours")]
+        JudgementLog(file.with_name("judgements-transcripts-0.jsonl")).add(
+            Judgement(question_id=id_, model=model, prompt=prompt, reply=reply)
+            for model, reply in judges.items()
+            for id_, prompt in asked
+        )
+    return runs
+
+
+def test_the_verdicts_of_two_judges_are_not_compared(
+    judged_apart: tuple[Path, Path], tmp_path: Path, capsys: Captured
+) -> None:
+    first, second = judged_apart
+    log = first / "judgements-transcripts-0.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if "judge-one" in line))
+    capsys.readouterr()
+    assert main(["compare", str(first), str(second), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "acc_l" not in found["metrics"] and found["judge"] is None
+    assert "A is judged by judge-one (01) and B by judge-two (02)" in found["no_acc_l"]
+    assert main(["compare", str(first), str(second)]) == 0
+    out = capsys.readouterr().out
+    assert "ACC_L is left out: A is judged by judge-one (01)" in out and "ACC_L (judge)" not in out
+
+
+@pytest.mark.parametrize("name", ["judge-two", "judge-two (02)"])
+def test_of_several_judges_the_one_named_counts(judged_apart: tuple[Path, Path], name: str, capsys: Captured) -> None:
+    argv = ["compare", *map(str, judged_apart)]
+    capsys.readouterr()
+    assert main(argv) == 2
+    assert "Say which one counts: --judge MODEL" in capsys.readouterr().err
+    assert main([*argv, "--judge", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    acc_l = found["metrics"]["acc_l"]
+    assert (acc_l["a"], acc_l["b"], found["judge"], found["no_acc_l"]) == (1.0, 1.0, "judge-two (02)", "")
+
+
+def test_a_judge_who_has_judged_nothing_there_is_refused_with_those_who_have(
+    judged_apart: tuple[Path, Path], capsys: Captured
+) -> None:
+    capsys.readouterr()
+    assert main(["compare", *map(str, judged_apart), "--judge", "judge-one"]) == 2
+    err = capsys.readouterr().err
+    assert "'judge-one' has judged no answer of" in err and "who has: judge-two (02)" in err
+
+
+def test_an_answer_without_a_verdict_leaves_acc_l_out_and_is_counted(
+    judged_apart: tuple[Path, Path], capsys: Captured
+) -> None:
+    log = judged_apart[1] / "judgements-transcripts-0.jsonl"
+    log.write_text("".join(log.read_text().splitlines(True)[1:]))
+    capsys.readouterr()
+    assert main(["compare", *map(str, judged_apart), "--judge", "judge-two"]) == 0
+    assert "ACC_L is left out: judge-two (02) has not judged " in capsys.readouterr().out
 
 
 def test_an_evaluation_that_is_not_finished_is_told_how_to_go_on(
