@@ -122,10 +122,12 @@ class Completion:
     finish: FinishReason
     logprobs: tuple[float, ...] = ()
     """Log-probability of each token, see `SampledSegment.logprobs`; empty if the engine does not tell."""
-    prompt_tokens: int = 0
-    """Tokens that the engine took in."""
-    tokens: int = 0
-    """Tokens that it sampled."""
+    prompt_tokens: int | None = None
+    """Tokens that the engine took in; None if it does not tell."""
+    tokens: int | None = None
+    """Tokens that it sampled; None if it does not tell."""
+    cost: float | None = 0.0
+    """Price in USD; 0 for a model that nobody charges for, None if price or tokens are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,8 @@ class ScoredText:
     """Log-probability of each token given the context and all tokens before it, natural logarithm."""
     context_tokens: int = 0
     """Tokens that the context took."""
+    cost: float | None = 0.0
+    """As of `Completion`."""
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@ and out. Requests are sent side by side; the client library repeats those that f
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -82,13 +83,26 @@ class OpenAIEngine:
         if chat != (api == "chat"):
             styles = "'instruct'" if api == "chat" else "'base' or 'bare'"
             raise ConfigError(f"`api: {api}` needs the prompt style {styles}. Change env.prompt or the api.")
-        return self._side_by_side(self._chat if chat else self._complete, requests)
+        found = self._side_by_side(self._chat if chat else self._complete, requests)
+        return [each and dataclasses.replace(each, cost=self._cost(each.prompt_tokens, each.tokens)) for each in found]
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
         """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
-        return self._side_by_side(self._score, requests)
+        found = self._side_by_side(self._score, requests)
+        # The one token that such a request must ask for is paid for, too.
+        return [
+            each and dataclasses.replace(each, cost=self._cost(each.context_tokens + len(each.tokens), 1))
+            for each in found
+        ]
+
+    def _cost(self, read: int | None, written: int | None) -> float | None:
+        """Price of a request in USD; None if the prices or the tokens are not known."""
+        server = self._server
+        if None in (server.price_in, server.price_out, read, written):
+            return None
+        return (read * server.price_in + written * server.price_out) / 1e6  # type: ignore[operator]  # None is out.
 
     def _complete(self, request: GenerationRequest) -> Completion | None:
         reply = self._fitting(self._client.completions.create, prompt=request.prompt.text, **self._parameters(request))
@@ -213,8 +227,8 @@ def _completion(reply: Any, choice: Any, text: str, request: GenerationRequest) 
     return Completion(
         text=text,
         finish=finish,
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        tokens=usage.completion_tokens if usage else 0,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        tokens=usage.completion_tokens if usage else None,
     )
 
 

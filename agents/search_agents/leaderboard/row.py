@@ -102,12 +102,17 @@ class Cost(_Part):
     searches: NonNegativeFloat
     calls: NonNegativeFloat
     """Of the model."""
-    read_tokens: NonNegativeFloat
-    written_tokens: NonNegativeFloat
+    read_tokens: NonNegativeFloat | None
+    written_tokens: NonNegativeFloat | None
+    """None, like those that were read, if a server did not tell."""
     seconds: NonNegativeFloat | None
     """Wall-clock time of the whole evaluation over its questions; None if the episodes do not tell."""
-    money: NonNegativeFloat
+    money: NonNegativeFloat | None
+    """Price of searches and model; None if the model's is not known. Rows of earlier versions count the searches."""
+    search_money: NonNegativeFloat | None = None
     """Price of the searches, in the currency of the retriever's settings."""
+    model_money: NonNegativeFloat | None = None
+    """Price of the model's calls, in USD; 0 for a model that nobody charges for."""
 
 
 class RowScores(_Part):

@@ -32,6 +32,7 @@ _COST = {
     "written_tokens": ("written/q", "{:.0f}"),
     "seconds": ("s/q", "{:.2f}"),
     "money": ("money/q", "{:.4f}"),
+    "model_money": ("model money/q", "{:.4f}"),
 }
 _HEADER = (
     "agent",
@@ -257,8 +258,9 @@ def _legend() -> tuple[str, ...]:
         "table and nowhere else: another heading means other questions, another corpus, retriever, k, budget or model.",
         "Scores in percent with their 95 % bootstrap interval over questions. ACC_R: every word of a gold answer is in "
         "the answer. CEM: a gold answer is a piece of the answer. ACC_L: a language model says that the answer is "
-        "right. Cost is a mean over questions (/q). The oracle follows the gold hops and is the ceiling of corpus and "
-        "retriever; the random agent is the floor.",
+        "right. Cost is a mean over questions (/q). Money is the price of searches and model; a dash where the model's "
+        "prices or tokens are not known. The oracle follows the gold hops and is the ceiling of corpus and retriever; "
+        "the random agent is the floor.",
     )
 
 

@@ -97,7 +97,8 @@ class _InText(PlayingMethod):
             if completion is None:
                 said.append(None)
                 continue
-            call = Call(purpose="segment", prompt_tokens=completion.prompt_tokens, tokens=completion.tokens)
+            told = {key: getattr(completion, key) for key in ("prompt_tokens", "tokens", "cost")}
+            call = Call(purpose="segment", **told)
             self._calls.setdefault(transcript.question.id, []).append(call)
             said.append(completion.text if transcript.turns else self._beginning + completion.text)
         return said

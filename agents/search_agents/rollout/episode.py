@@ -160,5 +160,6 @@ def _read_turn(fields: dict[str, Any]) -> Turn:
         action=Action(**{**fields["action"], "kind": ActionKind(fields["action"]["kind"])}),
         hits=tuple(Hit(document=Document(**hit["document"]), score=hit["score"]) for hit in fields["hits"]),
         observation=fields["observation"],
-        calls=tuple(Call(**call) for call in fields.get("calls", ())),
+        # Files of earlier versions do not tell what a call cost.
+        calls=tuple(Call(**{"cost": None, **call}) for call in fields.get("calls", ())),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -177,6 +178,19 @@ def test_a_row_of_another_schema_is_refused_with_file_and_key(
         read_row(file)
     assert message in str(raised.value)
     assert message in Board(board).check().refused[0].reason
+
+
+def test_a_row_that_counts_the_price_of_the_searches_alone_is_read_and_checked_as_such(board: Path) -> None:
+    file = file_of(board, "standard-rag")
+    edit(file, lambda row: [row["cost"].pop(key) for key in ("search_money", "model_money")])
+    edit_episodes(
+        file, lambda lines: [call.pop("cost") for line in lines for turn in line["turns"] for call in turn["calls"]]
+    )
+    digest = hashlib.sha256(gzip.decompress(file.with_suffix(".jsonl.gz").read_bytes())).hexdigest()
+    edit(file, lambda row: row.update(episodes_hash=digest))
+    assert read_row(file).cost.money == 0 and not Board(board).check().refused
+    edit(file, lambda row: row["cost"].update(money=0.5))
+    assert "cost.money is 0.5 in the row" in Board(board).check().refused[0].reason
 
 
 def test_a_row_cannot_stand_under_the_name_of_another(board: Path) -> None:
