@@ -169,6 +169,33 @@ def test_two_evaluations_are_compared_question_by_question(evaluate: Evaluate, c
     assert "20 questions" in out and "| F1 " in out and "They differ in: config.method" in out
 
 
+def test_eval_and_score_tell_the_same_figures_of_an_evaluation(evaluate: Evaluate, capsys: Captured) -> None:
+    run = evaluate("a", "oracle")
+    shown = capsys.readouterr().out
+    row = json.loads((run / "result.json").read_text())["results"][0]
+    file = str(run / "transcripts-0.jsonl")
+    found = scored([file, "--format", "ours"], capsys)
+    same = ("gold_recall", "gold_recall_by_hop", "gold_hit_rate", "truncated", "stop_reasons", "calls_per_question")
+    assert {key: found[key] for key in same} == {key: row[key] for key in same}
+    assert {"1", "2"} <= set(row["gold_recall_by_hop"])
+    assert found["seconds_per_question"] == pytest.approx(row["seconds_per_question"], rel=0.5)
+    assert (found["cost_per_question"], found["read_tokens_per_question"]) == (0.0, 0.0)
+    assert {hops: each["n"] for hops, each in found["by_hops"].items()} == {
+        hops: each["n"] for hops, each in row["by_hops"].items()
+    }
+    assert " ACC_R |" in shown and " CEM |" in shown
+    assert main(["score", file, "--format", "ours"]) == 0
+    told = capsys.readouterr().out
+    for words in ("gold documents found ", "(hop 1 ", "ended: answered 20, truncated by a budget 0.0%", "F1: "):
+        assert words in shown and words in told
+    assert " s, searches paid 0.0000" in shown and " s, searches paid 0.0000" in told
+
+
+def test_what_a_foreign_file_does_not_tell_is_left_out(file: Path, capsys: Captured) -> None:
+    found = scored([str(file), "--format", "r1-searcher"], capsys)
+    assert "truncated" in found and not {"calls_per_question", "cost_per_question", "seconds_per_question"} & set(found)
+
+
 def test_an_evaluation_compared_with_itself_differs_in_nothing(evaluate: Evaluate, capsys: Captured) -> None:
     run = str(evaluate("a", "random"))
     capsys.readouterr()
