@@ -83,8 +83,9 @@ class AgentPart(_Part):
     prompt: str
     """Wording of the environment's prompt."""
     prompt_hash: str | None
-    """Of the first words that a model read on the first question, as the episodes hold them; else of the environment's
-    prompt; None if no model was asked, or an older version of search-env kept neither."""
+    """Of the words that a method puts around questions and passages, as the episodes hold them (see
+    `search_agents.leaderboard.wording`); else of the environment's prompt; None if no model was asked, or an older
+    version of search-env kept neither. In rows of earlier versions it covers the first question and its passages."""
     temperature: NonNegativeFloat
     note: str = ""
 

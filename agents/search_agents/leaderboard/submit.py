@@ -13,7 +13,8 @@ from search_agents.evaluation.evaluation_run import is_whole
 from search_agents.evaluation.judge import judges_of
 from search_agents.leaderboard.board import Candidate
 from search_agents.leaderboard.measure import judge_named, judgements_of, measure, read_episodes
-from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, digest, portable
+from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, portable
+from search_agents.leaderboard.wording import wording_hash
 from search_env.errors import RunError
 from search_env.types import Transcript
 
@@ -102,7 +103,8 @@ def _row(
             method=portable(config.method),
             dialect=environment["dialect"],
             prompt=portable(environment["prompt"]),
-            prompt_hash=_prompt_hash(transcripts, origin.get("prompt_hash")) if asks else None,
+            # A method that words its own prompts tells them call by call; others read the environment's.
+            prompt_hash=(wording_hash(transcripts) or origin.get("prompt_hash")) if asks else None,
             temperature=scores["temperature"],
             note=scores.get("note", ""),
         ),
@@ -116,12 +118,6 @@ def _row(
         commit=origin.get("commit"),
         evaluated=origin.get("started"),
     )
-
-
-def _prompt_hash(transcripts: list[Transcript], opening: str | None) -> str | None:
-    """A method that words its own prompts tells them call by call; others read the environment's."""
-    first = next((call.prompt for turn in transcripts[0].turns for call in turn.calls if call.prompt), None)
-    return opening if first is None else digest(first)[:16]
 
 
 def _require_same_scores(file: Path, stored: Json, found: Measured) -> None:
