@@ -86,7 +86,11 @@ def sections(checked: Checked, published: Published, board: Path) -> list[Sectio
     shown = [Section(level=1, heading="Leaderboard", notes=_legend())]
     if checked.refused:
         told = tuple(f"{visible(each.name)}: {visible(each.reason)}" for each in checked.refused)
-        shown.append(Section(level=2, heading="Refused: rows that are not what their episodes say", notes=told))
+        shown.append(
+            Section(level=2, heading="Refused: rows that are not what their episodes or their set say", notes=told)
+        )
+    if checked.warnings:
+        shown.append(Section(level=2, heading="Not certain", notes=tuple(map(visible, checked.warnings))))
     environments: dict[str, list[dict[str, Row]]] = defaultdict(list)
     for names in benchmarks.values():
         environments[checked.rows[names[0]].benchmark.environment].append({name: checked.rows[name] for name in names})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from search_agents.evaluation.evaluation_run import is_whole
 from search_agents.evaluation.judge import judges_of
 from search_agents.leaderboard.board import Candidate
 from search_agents.leaderboard.measure import judge_named, judgements_of, measure, read_episodes
+from search_agents.leaderboard.questions import is_here, problem_of_questions
 from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, portable
 from search_agents.leaderboard.wording import wording_hash
 from search_env.errors import RunError
@@ -49,16 +50,18 @@ def evaluations_in(path: Path) -> tuple[list[EvaluationFolder], list[Path]]:
     return finished, [folder.path for folder in folders if folder not in finished]
 
 
-def candidates(folder: EvaluationFolder, *, judge: str | None = None) -> Iterator[Candidate]:
+def candidates(folder: EvaluationFolder, *, judge: str | None = None, data: Sequence[str] = ()) -> Iterator[Candidate]:
     """The rows of a finished evaluation, one for each temperature, scored anew from its episodes.
 
     Args:
         folder: The evaluation.
         judge: Whose judgements count; None takes those of the only judge.
+        data: Where else than the evaluation says data of sets lies.
 
     Raises:
         ConfigError: If several judges have judged and none is named, or the config is of another version.
-        RunError: If the evaluation's own scores are not those of its episodes; names the folder.
+        RunError: If the evaluation's own scores are not those of its episodes, or their gold answers not those of the
+            set; names the folder.
     """
     result = folder.result() or {}
     config = folder.config()
@@ -69,9 +72,13 @@ def candidates(folder: EvaluationFolder, *, judge: str | None = None) -> Iterato
         measured = measure(file, transcripts, judgements)
         _require_same_scores(file, scores, measured)
         by = None if measured.scores.acc_l is None else next(iter(judges_of(judgements)), None)
-        yield Candidate(
-            row=_row(result, config, scores, measured, transcripts, by), episodes=file, judgements=judgements
-        )
+        row = _row(result, config, scores, measured, transcripts, by)
+        own = config.env.data
+        if problem := problem_of_questions(
+            row.benchmark, transcripts, [*data, *([own] if own is not None and is_here(own) else [])]
+        ):
+            raise RunError(f"{file}: {problem}. The row is refused; evaluate anew with `search-env eval`.")
+        yield Candidate(row=row, episodes=file, judgements=judgements)
 
 
 def _row(
