@@ -219,9 +219,11 @@ def test_invalid_episodes_are_asked_again_valid_ones_never_and_all_is_paid_for(t
     mended = run(method, TranscriptLog(file), engine, retriever)
     assert {name.lower() for name, _ in engine.asked} <= set(invalid)
     assert retriever.batches == 1
-    cost = mended.scores.cost_per_question  # the failed searches were paid for, too
-    assert cost > undisturbed.scores.cost_per_question > 0
-    assert mended.scores == dataclasses.replace(undisturbed.scores, cost_per_question=cost)
+    cost = mended.scores.search_cost_per_question  # the failed searches were paid for, too
+    assert cost > undisturbed.scores.search_cost_per_question > 0
+    assert mended.scores == dataclasses.replace(
+        undisturbed.scores, search_cost_per_question=cost, cost_per_question=cost
+    )
     assert mended.to_dict()["spending"]["serper"]["calls"] == failing.paid + retriever.paid
     assert len(file.read_text().splitlines()) == len(QUESTIONS)
     assert mended.seconds > earlier > 0

@@ -131,10 +131,12 @@ class Completion:
     """Log-probability of each token, see `SampledSegment.logprobs`; empty if the engine does not tell."""
     tells_ending: bool = True
     """Whether the last of them is that of the token that ended the text, if one did; some servers leave it out."""
-    prompt_tokens: int = 0
-    """Tokens that the engine took in."""
-    tokens: int = 0
-    """Tokens that it sampled."""
+    prompt_tokens: int | None = None
+    """Tokens that the engine took in; None if it does not tell."""
+    tokens: int | None = None
+    """Tokens that it sampled; None if it does not tell."""
+    cost: float | None = 0.0
+    """Price in USD; 0 for a model that nobody charges for, None if price or tokens are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ class ScoredText:
     """Log-probability of each token given the context and all tokens before it, natural logarithm."""
     context_tokens: int = 0
     """Tokens that the context took."""
+    cost: float | None = 0.0
+    """As of `Completion`."""
 
 
 class Engine(Protocol):

@@ -6,6 +6,7 @@ and out. Requests are sent side by side; the client library repeats those that f
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,8 @@ class OpenAIEngine:
 
         Only the server knows how long a prompt is, and says so with the text (``usage``). A text that with its prompt
         exceeds `max_tokens` is therefore written once more, within the room that there is; its completion tells of the
-        second writing only. A server that does not say is held to `max_tokens` by its text alone.
+        second writing only, but its cost is that of both. A server that does not say is held to `max_tokens` by its
+        text alone.
 
         Raises:
             ConfigError: If `chat` does not suit the API.
@@ -99,7 +101,19 @@ class OpenAIEngine:
         """
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
-        return self._side_by_side(self._score, requests)
+        found = self._side_by_side(self._score, requests)
+        # The one token that such a request must ask for is paid for, too.
+        return [
+            each and dataclasses.replace(each, cost=self._cost(each.context_tokens + len(each.tokens), 1))
+            for each in found
+        ]
+
+    def _cost(self, read: int | None, written: int | None) -> float | None:
+        """Price of a request in USD; None if the prices or the tokens are not known."""
+        server = self._server
+        if None in (server.price_in, server.price_out, read, written):
+            return None
+        return (read * server.price_in + written * server.price_out) / 1e6  # type: ignore[operator]  # None is out.
 
     def _complete(self, request: GenerationRequest, max_tokens: int) -> Completion | None:
         # Of the likeliest tokens, which nobody reads, 1: for some servers 0 is to tell nothing.
@@ -138,8 +152,9 @@ class OpenAIEngine:
             finish=finish,
             logprobs=tuple(logprob for _, logprob in told),
             tells_ending=not request.logprobs or _tells_ending(text, told),
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            tokens=usage.completion_tokens if usage else 0,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            tokens=usage.completion_tokens if usage else None,
+            cost=self._cost(usage.prompt_tokens, usage.completion_tokens) if usage else None,
         )
 
     def _score(self, request: ScoringRequest) -> ScoredText | None:
@@ -245,10 +260,17 @@ def _within(
     completion = ask(request, min(request.sampling.max_tokens, budget))
     if completion is None:
         return None
+    if completion.prompt_tokens is None or completion.tokens is None:
+        return completion
     room = budget - completion.prompt_tokens
     if room < 1:
         return None
-    return completion if completion.tokens <= room else ask(request, room)
+    if completion.tokens <= room:
+        return completion
+    again = ask(request, room)
+    if again is None or again.cost is None or completion.cost is None:
+        return again
+    return dataclasses.replace(again, cost=completion.cost + again.cost)
 
 
 def _end(choice: Any, prefill: str, text: str, stop: tuple[str, ...]) -> tuple[FinishReason, str]:

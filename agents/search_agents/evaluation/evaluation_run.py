@@ -16,6 +16,7 @@ from search_agents.engines.base import Engine, NoEngine
 from search_agents.engines.build import make_engine, model_identity
 from search_agents.evaluation.evaluate import HeldOut, evaluate
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
+from search_agents.evaluation.figures import figures
 from search_agents.evaluation.report import scores_table
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
@@ -155,6 +156,8 @@ def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:
     lines = [
         scores_table([(f"{method_name(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
     ]
+    told = [f"temperature {row['temperature']:g}\n" if len(rows) > 1 else "" for row in rows]
+    lines += [heading + figures(row) for heading, row in zip(told, rows, strict=True)]
     lines += dict.fromkeys(f"Note: {row['note']}." for row in rows if "note" in row)
     invalid, asked = sum(row["invalid"] for row in rows), sum(row["n"] + row["invalid"] for row in rows)
     if invalid:

@@ -119,7 +119,9 @@ def say_in_text(
         for prompt, key in zip(prompts, keys, strict=True)
     ]
     completions = setting.engine.generate(requests, chat=setting.chat, max_tokens=setting.max_tokens)
-    return [Said(each.text, _call(each.prompt_tokens, each.tokens)) if each else None for each in completions]
+    return [
+        Said(each.text, _call(each.prompt_tokens, each.tokens, each.cost)) if each else None for each in completions
+    ]
 
 
 def begun(prompt: Prompt, more: str) -> Prompt:
@@ -127,5 +129,5 @@ def begun(prompt: Prompt, more: str) -> Prompt:
     return dataclasses.replace(prompt, prefill=prompt.prefill + more)
 
 
-def _call(prompt_tokens: int, tokens: int) -> Call:
-    return Call(purpose="segment", prompt_tokens=prompt_tokens, tokens=tokens)
+def _call(prompt_tokens: int | None, tokens: int | None, cost: float | None = 0.0) -> Call:
+    return Call(purpose="segment", prompt_tokens=prompt_tokens, tokens=tokens, cost=cost)

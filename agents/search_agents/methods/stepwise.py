@@ -190,11 +190,12 @@ class _Play:
                 text=result.text,
                 prompt_tokens=result.prompt_tokens,
                 tokens=result.tokens,
+                cost=result.cost,
             )
         elif isinstance(step, Score):
             assert isinstance(result, ScoredText)
             read = result.context_tokens + len(result.tokens)
-            call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read)
+            call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read, cost=result.cost)
         elif isinstance(step, Confidence):
             assert isinstance(result, TokenConfidences)
             read = result.prompt_tokens

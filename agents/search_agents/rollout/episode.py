@@ -172,4 +172,5 @@ def _read_turn(fields: dict[str, Any]) -> Turn:
 
 def _read_call(fields: dict[str, Any]) -> Call:
     tokens = {key: tuple(fields.get(key, ())) for key in ("token_ids", "logprobs")}
-    return Call(**{**fields, **tokens})
+    # Files of earlier versions do not tell what a call cost.
+    return Call(**{"cost": None, **fields, **tokens})

@@ -11,6 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from pydantic import ValidationError
 from search_agents.cli import main
 from search_agents.config.sections import ModelSection, ServerSection
 from search_agents.engines.base import Capability, FinishReason, GenerationRequest, SamplingParams, ScoringRequest
@@ -473,3 +474,57 @@ def test_a_model_on_a_server_judges_by_one_user_message(server, tmp_path, capsys
     for path, body in server.requests:
         assert path == "/v1/chat/completions" and body["model"] == "strict" and body["temperature"] == 0
         assert [message["role"] for message in body["messages"]] == ["user"]
+
+
+PRICES = {"price_in": 2.0, "price_out": 10.0}
+
+
+def test_a_call_costs_what_its_tokens_cost(server):
+    server.say = lambda prompt: "Lima"
+    (found,) = engine(server, **PRICES).generate([request()], chat=False, max_tokens=100)
+    assert found.cost == pytest.approx((7 * 2.0 + 4 * 10.0) / 1e6)
+    (scored,) = engine(server, scores=True, **PRICES).score([ScoringRequest(context="a b ", text="c d")])
+    read = scored.context_tokens + len(scored.tokens)
+    assert scored.cost == pytest.approx((read * 2.0 + 10.0) / 1e6)
+    (free,) = engine(server, price_in=0, price_out=0).generate([request()], chat=False, max_tokens=100)
+    (untold,) = engine(server).generate([request()], chat=False, max_tokens=100)
+    assert (free.cost, untold.cost) == (0.0, None)
+
+
+def test_one_price_without_the_other_is_refused():
+    with pytest.raises(ValidationError, match="price_in and price_out belong together"):
+        ServerSection(url="http://127.0.0.1:9/v1", price_in=1.0)
+
+
+@pytest.mark.parametrize("method", ["naive-generation", "r1-searcher"])
+@pytest.mark.parametrize("told", [True, False])
+def test_an_evaluation_counts_every_call_and_makes_up_neither_tokens_nor_money(server, method, told, tmp_path):
+    server.say = lambda prompt: "So. </think><answer> Lima </answer>"
+    wrap = server._wrap
+    if not told:
+        server._wrap = lambda *arguments, **more: {**wrap(*arguments, **more), "usage": None}
+    argv = ["eval", "--method", method, "--model", "m", "--model.server.url", server.url, "--limit", "2"]
+    argv += ["--model.server.price-in", "2", "--model.server.price-out", "10", "--env.prompt", "instruct"]
+    assert main([*argv, "--evaluation.temperatures", "[0]", "--out", str(tmp_path / "out")]) == 0
+    row = json.loads((tmp_path / "out" / "result.json").read_text())["results"][0]
+    assert row["calls_per_question"] == 1 and row["search_cost_per_question"] == 0
+    if told:
+        cost = (row["read_tokens_per_question"] * 2 + row["written_tokens_per_question"] * 10) / 1e6
+        assert row["read_tokens_per_question"] == 7 and row["cost_per_question"] == pytest.approx(cost)
+    else:
+        assert (row["read_tokens_per_question"], row["written_tokens_per_question"]) == (None, None)
+        assert (row["model_cost_per_question"], row["cost_per_question"]) == (None, None)
+    from search_agents.leaderboard.board import Board
+    from search_agents.leaderboard.submit import candidates, evaluations_in
+
+    (candidate,) = candidates(evaluations_in(tmp_path / "out")[0][0])
+    board = Board(tmp_path / "board")
+    board.add(candidate)
+    (kept,) = board.check().rows.values()
+    assert (kept.cost.money is not None, kept.cost.calls) == (told, 1)
+    assert main(["leaderboard", "show", "--board", str(tmp_path / "board")]) == 0
+    header, _, line = (tmp_path / "board" / "LEADERBOARD.md").read_text().split("| agent")[1].splitlines()[:3]
+    cells = dict(zip(header.split("|"), line.split("|")[1:], strict=True))
+    shown = {name.strip(): cell.strip() for name, cell in cells.items()}
+    if not told:
+        assert {shown[name] for name in ("tokens read/q", "written/q", "money/q", "model money/q")} == {"-"}
