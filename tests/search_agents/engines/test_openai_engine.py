@@ -232,10 +232,12 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(server, monkeypatc
 
 def test_a_text_and_its_prompt_share_the_budget(server):
     server.say = lambda prompt: "x" * 50
-    (found,) = engine(server).generate([request()], chat=False, max_tokens=20)  # the prompt has 7 tokens
+    one = engine(server, price_in=1e6, price_out=1e7)
+    (found,) = one.generate([request()], chat=False, max_tokens=20)  # the prompt has 7 tokens
     assert (found.text, found.finish) == ("x" * 13, FinishReason.LENGTH)
     assert (found.prompt_tokens, found.tokens) == (7, 13)
     assert [body["max_tokens"] for _, body in server.requests] == [20, 13]
+    assert found.cost == (7 + 20 * 10) + (7 + 13 * 10)  # both writings are paid for
     (found,) = engine(server).generate([request(max_tokens=5)], chat=False, max_tokens=20)
     assert found.text == "xxxxx" and [body["max_tokens"] for _, body in server.requests[2:]] == [5]
 
@@ -244,7 +246,7 @@ def test_a_server_that_does_not_count_tokens_is_held_to_the_budget_by_the_text_a
     server.say = lambda prompt: "x" * 50
     server.counts = False
     (found,) = engine(server).generate([request()], chat=False, max_tokens=20)
-    assert (found.text, found.prompt_tokens, len(server.requests)) == ("x" * 20, 0, 1)
+    assert (found.text, found.prompt_tokens, len(server.requests)) == ("x" * 20, None, 1)
 
 
 def test_a_prompt_that_leaves_no_room_in_the_budget_has_no_completion(server):
