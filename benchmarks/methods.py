@@ -28,9 +28,9 @@ Json = Mapping[str, Any]
 _HOW_TO_READ = """\
 No policy was trained: the rows of R1-Searcher, Search-R1 and ZeroSearch are the untrained model in their protocols. A
 model of this size answers few of these questions by any method; the table shows what each method does and costs, not
-which one is best. ACC_R (every word of the answer is in the response) rewards long responses. Answered: the share of
-responses in the method's format. Tokens read: what a session keeps counts once, a text given again counts again.
-Seconds: on a machine that did other work too."""
+which one is best. ACC_R (every word of the answer is in the response) rewards long responses. Format rate: the share of
+responses in the method's format; an answer counts without it. Tokens read: what a session keeps counts once, a text
+given again counts again. Seconds: on a machine that did other work too."""
 
 
 def main() -> None:

@@ -20,7 +20,18 @@ from typing import Any
 
 from search_env.errors import PluginError
 
-__all__ = ["AGENTS", "DATASETS", "RETRIEVERS", "REWARDS", "PluginWarning", "load_plugin", "plugins", "working_plugins"]
+__all__ = [
+    "AGENTS",
+    "DATASETS",
+    "RETRIEVERS",
+    "REWARDS",
+    "PluginWarning",
+    "is_ours",
+    "load_plugin",
+    "package_of",
+    "plugins",
+    "working_plugins",
+]
 
 AGENTS = "search_env.agents"
 DATASETS = "search_env.datasets"
@@ -38,17 +49,18 @@ class PluginWarning(UserWarning):
 def plugins(group: str) -> Mapping[str, EntryPoint]:
     """Every plug-in of a group by its name, sorted; nothing is imported.
 
-    Where two packages use one name, the package that comes first in the alphabet keeps it, with a warning.
+    Where two packages use one name, ours or else the one that comes first in the alphabet keeps it, with a warning.
 
     Args:
         group: One of the constants of this module.
     """
     found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=group), key=lambda point: (point.name, _package(point))):
+    ordered = sorted(entry_points(group=group), key=lambda point: (point.name, not is_ours(point), package_of(point)))
+    for point in ordered:
         if point.name in found:
             warnings.warn(
-                f"{group}: {point.name!r} of {_package(point)} is left out: {_package(found[point.name])} has one of "
-                "that name. Rename one of them.",
+                f"{group}: {point.name!r} of {package_of(point)} is left out: {package_of(found[point.name])} has one "
+                "of that name. Rename one of them.",
                 PluginWarning,
                 stacklevel=2,
             )
@@ -68,8 +80,8 @@ def load_plugin(group: str, name: str) -> Any:
         return point.load()
     except Exception as error:  # whatever a foreign module raises while it is imported
         raise PluginError(
-            f"the plug-in {name!r} ({point.value}) of the package {_package(point)} cannot be loaded: "
-            f"{type(error).__name__}: {error}. Mend the package, or remove it: pip uninstall {_package(point)}"
+            f"the plug-in {name!r} ({point.value}) of the package {package_of(point)} cannot be loaded: "
+            f"{type(error).__name__}: {error}. Mend the package, or remove it: pip uninstall {package_of(point)}"
         ) from error
 
 
@@ -82,10 +94,12 @@ def working_plugins(group: str, *, taken: Container[str] = ()) -> dict[str, Any]
     """
     found = {}
     for name, point in plugins(group).items():
-        if _package(point) == _OURS:
+        if is_ours(point):
             continue
         if name in taken:
-            _warn(f"the plug-in {name!r} of {_package(point)} is left out: search-env has one of that name. Rename it.")
+            _warn(
+                f"the plug-in {name!r} of {package_of(point)} is left out: search-env has one of that name. Rename it."
+            )
             continue
         try:
             found[name] = load_plugin(group, name)
@@ -94,7 +108,13 @@ def working_plugins(group: str, *, taken: Container[str] = ()) -> dict[str, Any]
     return found
 
 
-def _package(point: EntryPoint) -> str:
+def is_ours(point: EntryPoint) -> bool:
+    """Whether a plug-in belongs to search-env itself."""
+    return package_of(point) == _OURS
+
+
+def package_of(point: EntryPoint) -> str:
+    """The name of the package that a plug-in belongs to."""
     return point.dist.name if point.dist is not None else "(unknown)"
 
 

@@ -145,10 +145,17 @@ class Call:
     """What the model read; empty if it is the episode so far."""
     text: str = ""
     """What it wrote, or what the method made of its log-probabilities; empty if it is the turn's own segment."""
-    prompt_tokens: int = 0
-    """Tokens that the engine took in."""
-    tokens: int = 0
-    """Tokens that it sampled."""
+    prompt_tokens: int | None = 0
+    """Tokens that the engine took in; 0 if no model was asked, None if a server did not tell."""
+    tokens: int | None = 0
+    """Tokens that it sampled; None if a server did not tell."""
+    token_ids: tuple[int, ...] = ()
+    """Those tokens, where the text is the turn's own segment and the engine told them; else empty. The last ones may
+    reach beyond the segment's end."""
+    logprobs: tuple[float | None, ...] = ()
+    """Log-probability of each of `token_ids`, rounded; None where it was not finite."""
+    cost: float | None = 0.0
+    """Price in USD; 0 for a model that nobody charges for, None if price or tokens are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

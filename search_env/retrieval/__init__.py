@@ -19,6 +19,7 @@ from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.types import Document
 
 __all__ = [
+    "BUILT_IN",
     "InMemoryRetriever",
     "Retriever",
     "RetrieverSettings",
@@ -31,7 +32,7 @@ __all__ = [
 RetrieverSpec = str | Mapping[str, Any]
 """A name, or a mapping with ``name`` and that retriever's settings."""
 
-_BUILT_IN = {
+BUILT_IN = {
     "bm25": "search_env.retrieval.bm25:BM25Settings",
     "bm25-memory": "search_env.retrieval.bm25_memory:BM25MemorySettings",
     "cached": "search_env.retrieval.cache:CachedSettings",
@@ -44,6 +45,7 @@ _BUILT_IN = {
     "replay": "search_env.retrieval.cassette:ReplaySettings",
     "resilient": "search_env.retrieval.resilience:ResilientSettings",
 }
+"""The retrievers of `search_env` by name, each with the place of its settings."""
 
 
 class RetrieverSettings(Protocol):
@@ -61,7 +63,7 @@ class RetrieverSettings(Protocol):
 def retriever_names() -> Mapping[str, str]:
     """Every name there is, those of installed packages included, with the place of its settings."""
     installed = {name: point.value for name, point in plugins(RETRIEVERS).items()}
-    return dict(sorted({**installed, **_BUILT_IN}.items()))
+    return dict(sorted({**installed, **BUILT_IN}.items()))
 
 
 def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
@@ -80,8 +82,8 @@ def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
         raise ConfigError(f"a retriever is a name or a mapping with the key 'name', got {spec!r}. For example: bm25.")
     if name not in retriever_names():
         raise ConfigError(unknown_name("retriever", name, retriever_names()))
-    if name in _BUILT_IN:
-        module, _, attribute = _BUILT_IN[name].partition(":")
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
         kind = getattr(import_module(module), attribute)
     else:
         kind = load_plugin(RETRIEVERS, name)

@@ -23,6 +23,7 @@ from search_env.retrieval.metering import record
 from search_env.types import (
     Action,
     ActionKind,
+    Call,
     Document,
     FormatVerdict,
     Hit,
@@ -110,6 +111,23 @@ def odd(name: str, **changes: Any) -> Transcript:
     given: dict[str, Any] = {"stop_reason": StopReason.MAX_TURNS, "spending": {"serper": Spending(calls=1, cost=0.1)}}
     verdict = FormatVerdict(problems=("no answer",))
     return Transcript(question=question, turns=(turn,), format=verdict, **{**given, **changes})
+
+
+def test_tokens_are_kept_where_they_are_known_and_a_line_without_them_is_read(tmp_path: Path) -> None:
+    known = Call(purpose="segment", tokens=2, token_ids=(5, 7), logprobs=(-0.5, None))
+    other = Call(purpose="verdict", text="Yes", tokens=2)
+    (turn,) = odd("one").turns
+    written = [
+        dataclasses.replace(odd(name), turns=(dataclasses.replace(turn, calls=(call,)),))
+        for name, call in (("known", known), ("other", other))
+    ]
+    log = TranscriptLog(tmp_path / "log.jsonl")
+    for transcript in written:
+        log.append(transcript, 1.0)
+    assert list(TranscriptLog(tmp_path / "log.jsonl").transcripts.values()) == written
+    with_tokens, without = (json.loads(line) for line in (tmp_path / "log.jsonl").read_text().split("\n")[:-1])
+    assert with_tokens["turns"][0]["calls"][0]["token_ids"] == [5, 7]
+    assert not {"token_ids", "logprobs"} & without["turns"][0]["calls"][0].keys(), "as lines were written before"
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
@@ -201,9 +219,11 @@ def test_invalid_episodes_are_asked_again_valid_ones_never_and_all_is_paid_for(t
     mended = run(method, TranscriptLog(file), engine, retriever)
     assert {name.lower() for name, _ in engine.asked} <= set(invalid)
     assert retriever.batches == 1
-    cost = mended.scores.cost_per_question  # the failed searches were paid for, too
-    assert cost > undisturbed.scores.cost_per_question > 0
-    assert mended.scores == dataclasses.replace(undisturbed.scores, cost_per_question=cost)
+    cost = mended.scores.search_cost_per_question  # the failed searches were paid for, too
+    assert cost > undisturbed.scores.search_cost_per_question > 0
+    assert mended.scores == dataclasses.replace(
+        undisturbed.scores, search_cost_per_question=cost, cost_per_question=cost
+    )
     assert mended.to_dict()["spending"]["serper"]["calls"] == failing.paid + retriever.paid
     assert len(file.read_text().splitlines()) == len(QUESTIONS)
     assert mended.seconds > earlier > 0

@@ -63,6 +63,27 @@ def test_a_dataset_of_a_package_is_loaded_by_name_and_is_an_environment(install,
     assert found.stdout.strip() == "Who?" and found.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("HotpotQA", "search-env has one of that name"),
+        ("hotpotqa", "search-env has one of that name"),
+        ("my set", "the id of an environment is made of letters, digits and _ . -"),
+        ("pkg:mine", "the id of an environment is made of letters, digits and _ . -"),
+    ],
+)
+def test_a_dataset_of_a_package_takes_no_environment_of_ours_and_stops_no_import(install, tmp_path, name, problem):
+    install("bold", [("datasets", name, "load")])
+    code = (
+        "import gymnasium as gym, search_env\n"
+        "print(gym.spec('SearchQA-HotpotQA-v0').kwargs, len([name for name in gym.registry if 'SearchQA' in name]))"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout == "{'dataset': 'hotpotqa'} 7\n"
+    assert f"PluginWarning: the dataset {name!r} of bold has no environment: {problem}. Rename it." in found.stderr
+
+
 def test_a_broken_plugin_warns_where_all_are_listed_and_stops_only_who_asks_for_it(install):
     """Risk 23: a broken plug-in."""
     install("fine", [("rewards", "fine", "politeness")])
@@ -86,6 +107,12 @@ def test_a_name_of_ours_is_never_taken_over_and_of_two_packages_the_first_keeps_
     assert get_reward("stage2").parts[0].name == "f1"
     with pytest.warns(plugins.PluginWarning, match="'stage2' of bold is left out: search-env has one"):
         assert "stage2" not in plugins.working_plugins(plugins.REWARDS, taken={"stage2"})
+
+
+def test_an_entry_of_ours_is_kept_though_another_package_comes_first_in_the_alphabet(install):
+    install("aaa", [("retrievers", "dense", "Settings")])
+    with pytest.warns(plugins.PluginWarning, match="'dense' of aaa is left out: search-env has one of that name"):
+        assert plugins.is_ours(plugins.plugins(plugins.RETRIEVERS)["dense"])
 
 
 def test_a_retriever_of_a_broken_package_says_what_to_do(install):

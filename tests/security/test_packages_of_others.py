@@ -67,10 +67,28 @@ print("played")
     assert done.stdout == "played\n", done.stderr
 
 
-def test_a_broken_package_is_named_where_it_is_listed_and_stops_who_asks_for_it(site: Path) -> None:
-    """Risk 23: a broken plug-in is a warning with its name, or one message."""
-    listed = run(site, TIMED, "list")
-    assert listed.returncode == 0 and "SearchQA-FictionalWiki-v0" in listed.stdout
+@pytest.mark.parametrize(
+    ("kind", "group", "ours"),
+    [
+        ("methods", "agents", "r1-searcher"),
+        ("retrievers", "retrievers", "dense"),
+        ("datasets", "datasets", "hotpotqa"),
+        ("environments", "datasets", "SearchQA-HotpotQA-v0"),
+        ("rewards", "rewards", "stage2"),
+    ],
+)
+def test_a_broken_package_is_named_where_it_is_listed_and_left_out(
+    kind: str, group: str, ours: str, site: Path
+) -> None:
+    """Risk 23: a broken plug-in is a warning with its name."""
+    listed = run(site, TIMED, "list", kind)
+    assert listed.returncode == 0
+    assert f"  {ours}\n" in listed.stdout and "broken" not in listed.stdout
+    assert listed.stderr.count(f"'broken-{group}' (broken_one:thing) of the package broken-one cannot be loaded") == 1
+
+
+def test_a_broken_package_stops_who_asks_for_it(site: Path) -> None:
+    """Risk 23: a broken plug-in is one message."""
     asked = run(site, TIMED, "eval", "--method", "broken-agents", "--limit", "1", "--out", str(site / "out"))
     assert asked.returncode == 2
     assert "broken-one" in asked.stderr and "libfoo.so.7 is missing" in asked.stderr

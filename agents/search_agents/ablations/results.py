@@ -133,7 +133,7 @@ def _figures(transcript: Transcript) -> dict[str, float]:
     return {
         **{metric: found[metric] for metric in ("em", "cem", "f1")},
         "searches": float(len(transcript.queries)),
-        "response_tokens": float(sum(call.tokens for turn in transcript.turns for call in turn.calls)),
+        "response_tokens": float(sum(call.tokens or 0 for turn in transcript.turns for call in turn.calls)),
         "answer_words": float(len((transcript.answer or "").split())),
     }
 

@@ -34,10 +34,11 @@ def parser(verb: str, purpose: str) -> Parser:
         examples=(
             "search-env leaderboard add outputs/methods --board board",
             "search-env leaderboard show --board board",
-            "search-env leaderboard check --board board",
+            "search-env leaderboard check --board board --data FOLDER",
         ),
-        more=f"actions:\n{actions}\n\nA row whose scores are not those of its episodes is not shown: it is named, and\n"
-        "show and check exit with 2. The oracle and the random agent belong on every board.",
+        more=f"actions:\n{actions}\n\nA row whose scores are not those of its episodes, or whose gold answers are not\n"
+        "those of its set, is not shown: it is named, and show and check exit with 2. The oracle and the random\n"
+        "agent belong on every board.",
     )
     made.add_argument("action", choices=_ACTIONS, metavar="ACTION", help=", ".join(_ACTIONS))
     made.add_argument(
@@ -48,6 +49,13 @@ def parser(verb: str, purpose: str) -> Parser:
         help="folder of `search-env eval` or `search-env bench`, for add",
     )
     made.add_argument("--board", type=Path, required=True, metavar="FOLDER", help="folder of the leaderboard")
+    made.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="data that gold answers are held to, as of `search-env eval`; may be given again [the embedded sets']",
+    )
     made.add_argument("--replace", action="store_true", help="add: write over the same experiment's other scores")
     made.add_argument("--judge", metavar="MODEL", help="add: whose judgements count [those of the only judge]")
     made.add_argument("--md", type=Path, metavar="FILE", help="show: where the Markdown goes [BOARD/LEADERBOARD.md]")
@@ -65,7 +73,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         made.error(f"leaderboard {arguments.action} takes no evaluations")
     from search_agents.leaderboard.board import Board
 
-    board = Board(arguments.board)
+    board = Board(arguments.board, data=arguments.data)
     act = {"add": _add, "show": _show, "check": _check}[arguments.action]
     return act(board, arguments)
 
@@ -78,7 +86,7 @@ def _add(board: Board, arguments: argparse.Namespace) -> int:
         for place in unfinished:
             sys.stderr.write(f"{visible(str(place))}: not finished, left out\n")
         for folder in finished:
-            for candidate in candidates(folder, judge=arguments.judge):
+            for candidate in candidates(folder, judge=arguments.judge, data=arguments.data):
                 name, written = board.add(candidate, replace=arguments.replace)
                 write(visible(f"{name}{'' if written else ': there before, with the same scores'}"))
     return 0
@@ -108,16 +116,18 @@ def _check(board: Board, arguments: argparse.Namespace) -> int:
 
 
 def _verdict(checked: Checked) -> int:
-    """Name what was refused.
+    """Name what was refused, and what is not certain.
 
     Raises:
         RunError: If anything was.
     """
+    for warning in checked.warnings:
+        sys.stderr.write(f"warning: {visible(warning)}\n")
     if checked.refused:
         lines = "\n".join(f"  {each.name}: {each.reason}" for each in checked.refused)
         raise RunError(
             f"{len(checked.refused)} of {len(checked.refused) + len(checked.rows)} rows are not what their episodes "
-            f"say and were left out:\n{lines}\n"
+            f"or their set say and were left out:\n{lines}\n"
             "Restore them, or write them anew: search-env leaderboard add EVALUATION --board BOARD --replace"
         )
     return 0

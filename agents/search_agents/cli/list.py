@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 def _environments() -> Iterable[str]:
     from search_env.registration import ENVIRONMENTS
 
-    return ENVIRONMENTS
+    working = set(_datasets())
+    return [env_id for env_id, dataset in ENVIRONMENTS.items() if dataset in working]
 
 
 def _dialects() -> Iterable[str]:
@@ -84,9 +85,11 @@ def _methods() -> Iterable[str]:
 
 
 def _retrievers() -> Iterable[str]:
-    from search_env.retrieval import retriever_names
+    from search_env.plugins import RETRIEVERS, is_ours, plugins, working_plugins
+    from search_env.retrieval import BUILT_IN
 
-    return retriever_names()
+    own = {name for name, point in plugins(RETRIEVERS).items() if is_ours(point)}
+    return sorted({*BUILT_IN, *own, *working_plugins(RETRIEVERS, taken=BUILT_IN)})
 
 
 def _recipes() -> Iterable[str]:

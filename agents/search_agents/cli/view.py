@@ -25,8 +25,8 @@ def parser(verb: str, purpose: str) -> Parser:
             "search-env view hotpotqa_qwen.jsonl --format r1-searcher --limit 100 --out authors.html",
         ),
         more="The file needs no server and no network, and opens in any browser. Right means that every word of a\n"
-        "gold answer is in the answer (ACC_R). Tokens are shaded where they were kept: in a training run's episodes/\n"
-        "and in the trajectories of `search-env sample`.",
+        "gold answer is in the answer (ACC_R). Tokens are shaded where they were kept: in a training run's episodes/,\n"
+        "in the trajectories of `search-env sample`, and where r1-searcher was evaluated by an engine with sessions.",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="folder of a run, evaluation or sampling, or a JSONL file")
     made.add_argument("other", type=Path, nargs="?", metavar="RUN_B", help="another, to show beside it by question")
@@ -38,7 +38,7 @@ def parser(verb: str, purpose: str) -> Parser:
         "--format", default="ours", metavar="FORMAT", help="r1-searcher, search-r1, flashrag or ours [%(default)s]"
     )
     made.add_argument(
-        "--model", metavar="MODEL", help="model or folder whose tokenizer cuts the tokens [that of the training run]"
+        "--model", metavar="MODEL", help="model or folder whose tokenizer cuts the tokens [that of the run]"
     )
     add_skip_malformed(made, " of each run")
     return made

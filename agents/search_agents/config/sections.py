@@ -117,6 +117,16 @@ class ServerSection(Section):
     """Seconds that one request may take."""
     retries: NonNegativeInt = 5
     """Times that a request is repeated after it failed, later each time."""
+    price_in: NonNegativeFloat | None = None
+    """USD for a million tokens that the model reads; 0 if nobody charges for them, null if that is not known."""
+    price_out: NonNegativeFloat | None = None
+    """USD for a million tokens that it writes."""
+
+    @model_validator(mode="after")
+    def _has_both_prices(self) -> ServerSection:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ValueError("price_in and price_out belong together: give both, or neither")
+        return self
 
     @field_validator("url")
     @classmethod

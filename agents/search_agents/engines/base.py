@@ -29,6 +29,7 @@ __all__ = [
     "FinishReason",
     "GenerationRequest",
     "GenerationSession",
+    "NoChatTemplate",
     "NoEngine",
     "SampledSegment",
     "SamplingParams",
@@ -57,6 +58,10 @@ class Capability(StrEnum):
     """Token ids in and out over several turns; such an engine is a `TokenEngine`."""
     ASYNCHRONOUS = "asynchronous"
     """Rows of a session that begin and end each in its own time; such an engine is an `AsynchronousEngine`."""
+
+
+class NoChatTemplate(ModelError):
+    """A prompt was to go through a chat template, and the model has none."""
 
 
 class FinishReason(StrEnum):
@@ -116,6 +121,8 @@ class GenerationRequest:
     sampling: SamplingParams
     seed: int = 0
     """With prompt and sampling it decides what is sampled, whatever is asked beside it, up to rounding."""
+    logprobs: bool = False
+    """Whether `Completion.logprobs` are wanted; an engine that has them at hand tells them unasked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +134,14 @@ class Completion:
     finish: FinishReason
     logprobs: tuple[float, ...] = ()
     """Log-probability of each token, see `SampledSegment.logprobs`; empty if the engine does not tell."""
-    prompt_tokens: int = 0
-    """Tokens that the engine took in."""
-    tokens: int = 0
-    """Tokens that it sampled."""
+    tells_ending: bool = True
+    """Whether the last of them is that of the token that ended the text, if one did; some servers leave it out."""
+    prompt_tokens: int | None = None
+    """Tokens that the engine took in; None if it does not tell."""
+    tokens: int | None = None
+    """Tokens that it sampled; None if it does not tell."""
+    cost: float | None = 0.0
+    """Price in USD; 0 for a model that nobody charges for, None if price or tokens are not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +164,8 @@ class ScoredText:
     """Log-probability of each token given the context and all tokens before it, natural logarithm."""
     context_tokens: int = 0
     """Tokens that the context took."""
+    cost: float | None = 0.0
+    """As of `Completion`."""
 
 
 class Engine(Protocol):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from search_agents.engines.base import FinishReason
+from search_agents.engines.base import FinishReason, NoChatTemplate
 from search_env.errors import ModelError
 from search_env.types import Prompt
 
@@ -51,7 +51,7 @@ class TextCodec:
         elif getattr(self.tokenizer, "chat_template", None):
             text, start = self._chat_text(prompt) + prompt.prefill, []
         else:
-            raise ModelError(
+            raise NoChatTemplate(
                 "the prompt style 'instruct' needs a chat template and this model's tokenizer has none. "
                 "Use the style 'base' (plain instructions) or 'bare' (a model trained on the protocol)."
             )

@@ -6,6 +6,7 @@ and out. Requests are sent side by side; the client library repeats those that f
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from search_agents.engines.base import (
     ScoringRequest,
     in_order,
 )
+from search_agents.engines.echo import read_echo
 from search_env.errors import ConfigError, EngineUnavailable, MissingDependencyError, ModelError
 from search_env.secrets import masked, shown_cause
 
@@ -54,6 +56,7 @@ class OpenAIEngine:
     def __init__(self, model: str, server: ServerSection) -> None:
         self.name = model
         self._server = server
+        self._opening = ""  # what stands before a text without a context, see `score`
         if server.api_key_env is not None and server.api_key_env not in os.environ:
             raise ConfigError(
                 f"the environment variable {server.api_key_env} is not set, and server.api_key_env names it. "
@@ -78,58 +81,109 @@ class OpenAIEngine:
     ) -> Iterator[tuple[int, Completion | None]]:
         """Write a text for each request; see `StreamingEngine.generate_each`.
 
-        The server's own context bounds prompt and text: `max_tokens` bounds the text only.
+        Only the server knows how long a prompt is, and says so with the text (``usage``). A text that with its prompt
+        exceeds `max_tokens` is therefore written once more, within the room that there is; its completion tells of the
+        second writing only, but its cost is that of both. A server that does not say is held to `max_tokens` by its
+        text alone.
 
         Raises:
             ConfigError: If `chat` does not suit the API.
             EngineUnavailable: If a request failed for good.
-            ModelError: If the server refuses the key, the model or a request.
+            ModelError: If the server refuses the key, the model or a request, or does not send the log-probabilities
+                that a request wants.
         """
         api = self._server.api
         if chat != (api == "chat"):
             styles = "'instruct'" if api == "chat" else "'base' or 'bare'"
             raise ConfigError(f"`api: {api}` needs the prompt style {styles}. Change env.prompt or the api.")
-        yield from self._side_by_side(self._chat if chat else self._complete, requests)
+        ask = self._chat if chat else self._complete
+        yield from self._side_by_side(lambda request: _within(max_tokens, ask, request), requests)
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredText | None]:
-        """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`."""
+        """Score texts with ``echo``, as vLLM's completions API has it; see `Engine.score`.
+
+        Context and text are one text to the server: a token that lies across their border counts as the text's. A text
+        without a context is read after the server's beginning of sequence or, where it puts none there, after a line
+        break, whose token counts as context.
+        """
         if not self._server.scores:
             raise ModelError(f"the server of {self.name} is not said to score texts; if it can: server.scores: true.")
-        return in_order(self._side_by_side(self._score, requests))
+        found = in_order(self._side_by_side(self._score, requests))
+        # The one token that such a request must ask for is paid for, too.
+        return [
+            each and dataclasses.replace(each, cost=self._cost(each.context_tokens + len(each.tokens), 1))
+            for each in found
+        ]
 
-    def _complete(self, request: GenerationRequest) -> Completion | None:
-        reply = self._fitting(self._client.completions.create, prompt=request.prompt.text, **self._parameters(request))
-        return reply and _completion(reply, reply.choices[0], reply.choices[0].text, request)
+    def _cost(self, read: int | None, written: int | None) -> float | None:
+        """Price of a request in USD; None if the prices or the tokens are not known."""
+        server = self._server
+        if None in (server.price_in, server.price_out, read, written):
+            return None
+        return (read * server.price_in + written * server.price_out) / 1e6  # type: ignore[operator]  # None is out.
 
-    def _chat(self, request: GenerationRequest) -> Completion | None:
-        prompt, extra = request.prompt, {}
+    def _complete(self, request: GenerationRequest, max_tokens: int) -> Completion | None:
+        # Of the likeliest tokens, which nobody reads, 1: for some servers 0 is to tell nothing.
+        extra = {"logprobs": 1} if request.logprobs else {}
+        create = self._client.completions.create
+        reply = self._fitting(create, prompt=request.prompt.text, **self._parameters(request, max_tokens), **extra)
+        return reply and self._completion(reply, reply.choices[0].text, request)
+
+    def _chat(self, request: GenerationRequest, max_tokens: int) -> Completion | None:
+        prompt = request.prompt
+        extra: dict[str, Any] = {"logprobs": True} if request.logprobs else {}
         messages: list[Mapping[str, str]] = [{"role": "system", "content": prompt.system}] if prompt.system else []
         messages.append({"role": "user", "content": prompt.user})
         if prompt.prefill:
             if self._server.continues:
                 messages.append({"role": "assistant", "content": prompt.prefill})
-                extra = {"extra_body": {"continue_final_message": True, "add_generation_prompt": False}}
+                extra["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
             else:
                 messages[-1] = {"role": "user", "content": f"{prompt.user}\n\n{prompt.prefill}"}
         create = self._client.chat.completions.create
-        reply = self._fitting(create, messages=messages, **self._parameters(request), **extra)
-        return reply and _completion(reply, reply.choices[0], reply.choices[0].message.content or "", request)
+        reply = self._fitting(create, messages=messages, **self._parameters(request, max_tokens), **extra)
+        return reply and self._completion(reply, reply.choices[0].message.content or "", request)
+
+    def _completion(self, reply: Any, text: str, request: GenerationRequest) -> Completion:
+        choice, usage = reply.choices[0], reply.usage
+        told = _token_logprobs(choice.logprobs) if request.logprobs else []
+        if told is None or (request.logprobs and text and not told):
+            raise ModelError(
+                f"{self._server.url} sends no log-probs of the tokens that {self.name!r} writes, and this method weighs"
+                " texts by them. Use a server that sends them, as `vllm serve` does, or the engine 'transformers', or "
+                "another method."
+            )
+        finish, whole = _end(choice, request.prompt.prefill, text, request.sampling.stop)
+        return Completion(
+            text=whole,
+            finish=finish,
+            logprobs=tuple(logprob for _, logprob in told),
+            tells_ending=not request.logprobs or _tells_ending(text, told),
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            tokens=usage.completion_tokens if usage else None,
+            cost=self._cost(usage.prompt_tokens, usage.completion_tokens) if usage else None,
+        )
 
     def _score(self, request: ScoringRequest) -> ScoredText | None:
-        prompt, create = request.context + request.text, self._client.completions.create
+        if not request.text:
+            raise ModelError("cannot score an empty text; give it a token.")
+        context, create = request.context or self._opening, self._client.completions.create
         reply = self._fitting(
-            create, model=self.name, prompt=prompt, max_tokens=1, echo=True, logprobs=0, temperature=0.0
+            create, model=self.name, prompt=context + request.text, max_tokens=1, echo=True, logprobs=0, temperature=0.0
         )
         if reply is None:
             return None
         found = reply.choices[0].logprobs
-        begin, end = len(request.context), len(request.context) + len(request.text)
-        places = [place for place, offset in enumerate(found.text_offset) if begin <= offset < end]
-        return ScoredText(
-            tokens=tuple(found.tokens[place] for place in places),
-            logprobs=tuple(found.token_logprobs[place] or 0.0 for place in places),  # nothing stands before the first
-            context_tokens=places[0] if places else len(found.tokens),
-        )
+        if found is None or not found.tokens or not found.token_logprobs:
+            raise ModelError(
+                f"{self._server.url} does not tell the log-probs of a text that it is given (`echo`). Score with `vllm "
+                "serve` or the engine 'transformers', or take a method that scores nothing (server.scores: false)."
+            )
+        scored = read_echo(found.tokens, found.token_logprobs, context=context, text=request.text)
+        if scored is None:
+            self._opening = "\n"  # which tokenizers seldom join with what follows
+            return self._score(request)
+        return scored
 
     def _fitting(self, create: Callable[..., Any], **parameters: Any) -> Any:
         """The reply; None if the server says that the prompt leaves no room in the model's context."""
@@ -140,11 +194,11 @@ class OpenAIEngine:
                 return None
             raise
 
-    def _parameters(self, request: GenerationRequest) -> dict[str, Any]:
+    def _parameters(self, request: GenerationRequest, max_tokens: int) -> dict[str, Any]:
         sampling = request.sampling
         return {
             "model": self.name,
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": max_tokens,
             "temperature": sampling.temperature,
             "seed": request.seed % (1 << 31),
             **({"stop": list(sampling.stop)} if sampling.stop else {}),
@@ -209,7 +263,7 @@ def restore_stop(text: str, stop: Sequence[str], named: str | None) -> str | Non
     """Find the stop string that a server has cut off.
 
     Args:
-        text: What the server returned.
+        text: What the server returned, after what was begun for the model.
         stop: The stop strings it was given.
         named: The one that the server says it was, if it says so.
 
@@ -226,23 +280,50 @@ def restore_stop(text: str, stop: Sequence[str], named: str | None) -> str | Non
     return None
 
 
-def _completion(reply: Any, choice: Any, text: str, request: GenerationRequest) -> Completion:
-    finish = FinishReason.LENGTH
-    if choice.finish_reason != "length":
-        # vLLM names the string in `stop_reason`, SGLang in `matched_stop`; both have a number there for a token.
-        named = getattr(choice, "stop_reason", None) or getattr(choice, "matched_stop", None)
-        ended = None
-        if request.sampling.stop and not text.endswith(request.sampling.stop):
-            ended = restore_stop(text, request.sampling.stop, named)
-        finish = FinishReason.STOP if ended or text.endswith(request.sampling.stop or ("\0",)) else FinishReason.EOS
-        text += ended or ""
-    usage = reply.usage
-    return Completion(
-        text=text,
-        finish=finish,
-        prompt_tokens=usage.prompt_tokens if usage else 0,
-        tokens=usage.completion_tokens if usage else 0,
-    )
+def _within(
+    budget: int, ask: Callable[[GenerationRequest, int], Completion | None], request: GenerationRequest
+) -> Completion | None:
+    """Ask for a text that with its prompt has at most a number of tokens; None if there is no room for one."""
+    completion = ask(request, min(request.sampling.max_tokens, budget))
+    if completion is None:
+        return None
+    if completion.prompt_tokens is None or completion.tokens is None:
+        return completion
+    room = budget - completion.prompt_tokens
+    if room < 1:
+        return None
+    if completion.tokens <= room:
+        return completion
+    again = ask(request, room)
+    if again is None or again.cost is None or completion.cost is None:
+        return again
+    return dataclasses.replace(again, cost=completion.cost + again.cost)
+
+
+def _end(choice: Any, prefill: str, text: str, stop: tuple[str, ...]) -> tuple[FinishReason, str]:
+    """Why a text ended, and the text with the stop string that the server has cut off."""
+    if choice.finish_reason == "length":
+        return FinishReason.LENGTH, text
+    # vLLM names the string in `stop_reason`, SGLang in `matched_stop`; both have a number there for a token.
+    named = getattr(choice, "stop_reason", None) or getattr(choice, "matched_stop", None)
+    whole = text
+    if stop and not text.endswith(stop):
+        whole += restore_stop(prefill + text, stop, named) or ""
+    return FinishReason.STOP if stop and whole.endswith(stop) else FinishReason.EOS, whole
+
+
+def _token_logprobs(found: Any) -> list[tuple[str, float]] | None:
+    """Tokens and their log-probabilities, as the chat API or the completions API has them; None if it has none."""
+    content = getattr(found, "content", None)
+    if content is not None:
+        return [(token.token, token.logprob) for token in content]
+    tokens, logprobs = getattr(found, "tokens", None), getattr(found, "token_logprobs", None)
+    return None if tokens is None or logprobs is None else list(zip(tokens, logprobs, strict=True))
+
+
+def _tells_ending(text: str, told: Sequence[tuple[str, float]]) -> bool:
+    """Whether the last token is beyond the text: an end of sequence, or one with the stop string that was cut off."""
+    return bool(told) and not (told[-1][0] and text.endswith(told[-1][0]))
 
 
 def _import_openai() -> Any:

@@ -17,6 +17,7 @@ from search_agents.engines.base import (
     Completion,
     FinishReason,
     GenerationRequest,
+    NoChatTemplate,
     SampledSegment,
     SamplingParams,
     ScoredText,
@@ -121,7 +122,7 @@ class ScriptedEngine:
     def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
         """Encode the opening of an episode; see `TokenEngine.encode_prompt`."""
         if chat:
-            raise ModelError("the scripted engine has no chat template; use the prompt style 'base' or 'bare'.")
+            raise NoChatTemplate("the scripted engine has no chat template; use the prompt style 'base' or 'bare'.")
         return self.tokenizer.encode(prompt.text)
 
     def encode_observation(self, text: str) -> list[int]:

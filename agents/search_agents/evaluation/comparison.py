@@ -40,7 +40,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("EM", "em", "{:.3f}"),
     ("ACC_R", "cem", "{:.3f}"),
     ("ACC_L", "acc_l", "{:.3f}"),
-    ("answered", "format_rate", "{:.2f}"),
+    ("format rate", "format_rate", "{:.2f}"),
     ("searches/q", "searches_per_question", "{:.2f}"),
     ("calls/q", "calls_per_question", "{:.2f}"),
     ("tokens read/q", "read_tokens_per_question", "{:.0f}"),

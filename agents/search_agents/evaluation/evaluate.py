@@ -78,29 +78,19 @@ class HeldOut:
         self.questions = spread(self.env.dataset.questions, evaluation.questions)
         self._config = config
 
-    def measure(
-        self,
-        method: MethodSpec,
-        engine: Engine,
-        *,
-        temperature: float,
-        log: TranscriptLog | None = None,
-        tell: Callable[[Transcript], None] | None = None,
-    ) -> Evaluation:
+    def measure(self, method: MethodSpec, engine: Engine, *, temperature: float) -> Evaluation:
         """Let a method answer all questions.
 
         Args:
             method: A method, as a config names it.
             engine: The model.
             temperature: Of its sampling; 0 is greedy.
-            log: See `evaluate`.
-            tell: See `evaluate`.
 
         Raises:
             ConfigError: If there is no such method, or a budget cannot hold any prompt.
             ModelError: If the prompt style needs a chat template that the model lacks.
         """
-        return evaluate(make_method(method, self.setting(engine, temperature=temperature)), self.questions, log, tell)
+        return evaluate(make_method(method, self.setting(engine, temperature=temperature)), self.questions)
 
     def setting(self, engine: Engine, *, temperature: float) -> Setting:
         """What methods work with here: the environment, and the budgets of the config."""

@@ -3,7 +3,7 @@
 ::
 
     outputs/eval-<method>-<time>/
-    ├── evaluation.json        what is measured: config, questions, retriever, model, origin
+    ├── evaluation.json        what is measured: config, questions, retriever, model, trained part, origin
     ├── transcripts-0.jsonl    one for each temperature: a line as soon as a question is answered
     └── result.json            the scores, written last
 

@@ -14,14 +14,15 @@ import torch
 from search_agents.config import EvalConfig
 from search_agents.engines.base import Engine, NoEngine
 from search_agents.engines.build import make_engine, model_identity
-from search_agents.evaluation.evaluate import HeldOut
+from search_agents.evaluation.evaluate import HeldOut, evaluate
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
+from search_agents.evaluation.figures import figures
 from search_agents.evaluation.report import scores_table
 from search_agents.evaluation.running_scores import RunningScores
 from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
-from search_agents.methods import method_name, needs_model
+from search_agents.methods import Method, make_method, method_name, needs_model
 from search_env.errors import SearchEnvError
 
 __all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
@@ -63,7 +64,8 @@ def resume_evaluation(folder: EvaluationFolder, *, display: str = "auto") -> str
         See `run_evaluation`.
 
     Raises:
-        ConfigError: If questions, retriever or model are not those that the evaluation was started with.
+        ConfigError: If questions, retriever, model or the method's trained part are not those that the evaluation was
+            started with.
         RunError: If a file is damaged.
         SearchEnvError: See `run_evaluation`.
     """
@@ -109,6 +111,9 @@ class EvaluationRun:
             "model_fingerprint": model_identity(config.model) if asks else None,
         }
         self._engine = (engine or make_engine(config.model)) if asks else NoEngine()
+        first = config.evaluation.temperatures[0]
+        self._made = {first: self._make(first)}
+        self.description["method_fingerprint"] = getattr(self._made[first], "fingerprint", None)
 
     def start(self, out: Path) -> tuple[dict[str, Any], EvaluationFolder]:
         """Evaluate into a new folder.
@@ -126,7 +131,8 @@ class EvaluationRun:
         Raises:
             ConfigError: If it is the folder of another evaluation.
         """
-        folder.require_same(self.description, "what is measured")
+        told = folder.description()  # by an older version perhaps, which did not tell the method's part
+        folder.require_same({key: self.description[key] for key in self.description if key in told}, "what is measured")
         return self._go(folder)
 
     def _go(self, folder: EvaluationFolder, *, new: bool = False) -> dict[str, Any]:
@@ -151,15 +157,19 @@ class EvaluationRun:
         return result
 
     def _measure(self, folder: EvaluationFolder, temperature: float) -> dict[str, Any]:
-        log, method, count = folder.log(temperature), self._config.method, len(self._held_out.questions)
-        progress = make_progress(self._display, count)
+        method = self._made.pop(temperature, None) or self._make(temperature)
+        questions, name = self._held_out.questions, method_name(self._config.method)
+        progress = make_progress(self._display, len(questions))
         try:
-            progress.phase(f"{method_name(method)}, temperature {temperature:g}: {count} questions")
-            tell = RunningScores(progress, count).add
-            found = self._held_out.measure(method, self._engine, temperature=temperature, log=log, tell=tell)
+            progress.phase(f"{name}, temperature {temperature:g}: {len(questions)} questions")
+            tell = RunningScores(progress, len(questions)).add
+            found = evaluate(method, questions, folder.log(temperature), tell)
         finally:
             progress.close()
         return {"temperature": temperature, **found.to_dict()}
+
+    def _make(self, temperature: float) -> Method:
+        return make_method(self._config.method, self._held_out.setting(self._engine, temperature=temperature))
 
 
 def is_whole(result: dict[str, Any]) -> bool:
@@ -172,6 +182,8 @@ def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:
     lines = [
         scores_table([(f"{method_name(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
     ]
+    told = [f"temperature {row['temperature']:g}\n" if len(rows) > 1 else "" for row in rows]
+    lines += [heading + figures(row) for heading, row in zip(told, rows, strict=True)]
     lines += dict.fromkeys(f"Note: {row['note']}." for row in rows if "note" in row)
     invalid, asked = sum(row["invalid"] for row in rows), sum(row["n"] + row["invalid"] for row in rows)
     if invalid:

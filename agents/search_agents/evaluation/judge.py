@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from search_agents.config.sections import JudgeSection
-from search_agents.engines.base import Engine, GenerationRequest, SamplingParams
+from search_agents.engines.base import Engine, GenerationRequest, NoChatTemplate, SamplingParams
 from search_agents.evaluation.transcript_log import is_valid
 from search_agents.learning.run_folder import append_jsonl, read_jsonl, write_jsonl
 from search_env.datasets.files import plain_name
@@ -107,21 +107,37 @@ class JudgementLog:
 
         Args:
             transcripts: The episodes.
-            model: Whose judgement; None takes that of the only judge that there is.
+            model: Whose judgement, by its whole name; None takes that of the only judge that there is.
 
         Raises:
             ConfigError: If no model is named and several have judged these episodes.
         """
-        prompts = [judge_prompt(transcript).user for transcript in transcripts]
-        asked = set(prompts)
-        judges = {judge for judge, prompt in self._found if prompt in asked} if model is None else {model}
+        judges = self.judges(transcripts) if model is None else [model]
         if len(judges) > 1:
             raise ConfigError(
-                f"{self.file} holds the judgements of several models: {', '.join(sorted(judges))}. Say which one "
+                f"{self.file} holds the judgements of several models: {', '.join(judges)}. Say which one "
                 "counts: --judge MODEL."
             )
         chosen = next(iter(judges), "")
-        return [self._found.get((chosen, prompt)) for prompt in prompts]
+        return [self._found.get((chosen, judge_prompt(each).user)) for each in transcripts]
+
+    def judges(self, transcripts: Sequence[Transcript]) -> list[str]:
+        """The models that have judged any of these episodes, sorted."""
+        asked = {judge_prompt(transcript).user for transcript in transcripts}
+        return sorted({judge for judge, prompt in self._found if prompt in asked})
+
+    def named(self, transcripts: Sequence[Transcript], model: str) -> str | None:
+        """The whole name of a judge of these episodes, given that or its model alone; None if nobody is called that.
+
+        Raises:
+            ConfigError: If several are.
+        """
+        begun = (f"{model} (", f"{model} at ")  # a fingerprint or a server's address follows
+        judges = self.judges(transcripts)
+        found = [model] if model in judges else [judge for judge in judges if judge.startswith(begun)]
+        if len(found) > 1:
+            raise ConfigError(f"{self.file}: several judges are called {model!r}. Give one name whole: {found}.")
+        return next(iter(found), None)
 
 
 def judgements_beside(file: Path) -> Path:
@@ -206,7 +222,13 @@ def _record(judgement: Judgement) -> dict[str, Any]:
 def _ask(transcripts: Sequence[Transcript], engine: Engine, model: str, settings: JudgeSection) -> Iterable[Judgement]:
     sampling = SamplingParams(temperature=0.0, max_tokens=settings.max_tokens)
     requests = [GenerationRequest(prompt=judge_prompt(each), sampling=sampling) for each in transcripts]
-    replies = engine.generate(requests, chat=settings.chat, max_tokens=_NO_BOUND)
+    try:
+        replies = engine.generate(requests, chat=settings.chat, max_tokens=_NO_BOUND)
+    except NoChatTemplate:
+        raise ModelError(
+            f"the judge {engine.name} has no chat template for its message to go through. Ask it in plain text: "
+            "--judge.chat false"
+        ) from None
     for transcript, request, reply in zip(transcripts, requests, replies, strict=True):
         if reply is None:
             raise ModelError(

@@ -2,19 +2,20 @@
 
 Paired, because most of the spread of a score is the questions': two runs whose intervals
 overlap may well differ for certain. Evaluations of different questions or corpora are
-refused. An episode that is invalid in one run is left out of both, and counted.
+refused. An episode that is invalid in one run is left out of both, and counted. Verdicts
+of two judges are not compared: what they differ in may be the judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from search_agents.config import differing_keys
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
-from search_agents.evaluation.judge import JudgementLog, judgements_beside, verdicts
+from search_agents.evaluation.judge import JudgementLog, judgements_beside, judges_of, verdicts
 from search_agents.evaluation.report import table
 from search_agents.evaluation.resampling import Difference, paired_difference
 from search_agents.evaluation.saved import read_saved
@@ -47,11 +48,13 @@ class FinishedRun:
     environment: Json
     """What was asked and searched."""
     settings: Json
-    """Everything else that was chosen: method, model, budgets."""
+    """Everything else that was chosen: method, its trained part, model, budgets."""
     transcripts: Mapping[str, Transcript]
     """By the id of the question."""
     verdicts: Mapping[str, bool | None]
     """A judge's verdicts, by the id of the question."""
+    judge: str | None
+    """Whose verdicts they are; None if nobody has judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,10 @@ class Paired:
     metrics: dict[str, Difference]
     differing: tuple[str, ...]
     """Dotted keys of the settings in which the runs differ."""
+    judge: str | None
+    """Whose verdicts ``acc_l`` counts; None if it is left out."""
+    no_acc_l: str
+    """Why ``acc_l`` is left out; empty if it is there."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -87,15 +94,21 @@ class Paired:
             f"A: {self.a}\nB: {self.b}\n{n} questions"
             + (f", {self.left_out} left out because an episode of theirs is invalid" if self.left_out else ""),
             table(["metric", "A", "B", "B - A", "95 % interval", "p"], rows),
+            f"ACC_L is left out: {self.no_acc_l}" if self.no_acc_l else f"ACC_L by {self.judge}",
             "They differ in: " + (", ".join(self.differing) or "no setting"),
         ]
         return "\n\n".join(lines)
 
 
-def read_run(path: Path) -> FinishedRun:
+def read_run(path: Path, *, judge: str | None = None) -> FinishedRun:
     """Read the evaluation in a folder of ``search-env eval``, at its first temperature.
 
+    Args:
+        path: The folder.
+        judge: Whose verdicts count; None takes those of the only judge.
+
     Raises:
+        ConfigError: If the judge has judged nothing there, or none is named and several have judged.
         DatasetError: If a transcript cannot be read.
         RunError: If the folder holds no evaluation, or one that has not come to its end.
     """
@@ -105,14 +118,24 @@ def read_run(path: Path) -> FinishedRun:
         raise RunError(f"{path}: the evaluation has not come to its end. Go on with it: search-env resume {path}")
     file = path / f"transcripts-{result['results'][0]['temperature']:g}.jsonl"
     transcripts = [episode.transcript for episode in read_saved(file, "ours")]
-    found = verdicts(transcripts, JudgementLog(judgements_beside(file)).of(transcripts))
+    log = JudgementLog(judgements_beside(file))
+    chosen = None if judge is None else log.named(transcripts, judge)
+    if judge is not None and chosen is None:
+        known = ", ".join(log.judges(transcripts)) or "nobody"
+        raise ConfigError(
+            f"{judge!r} has judged no answer of {file}; who has: {known}. Name one of them, or ask it: "
+            f"search-env score {file} --format ours --judge MODEL"
+        )
+    judgements = log.of(transcripts, chosen)
+    found = verdicts(transcripts, judgements)
     ids = [transcript.question.id for transcript in transcripts]
     return FinishedRun(
         path=path,
         environment=result["environment"],
-        settings={"config": result["config"], "model_fingerprint": result.get("model_fingerprint")},
+        settings={key: result.get(key) for key in ("config", "model_fingerprint", "method_fingerprint")},
         transcripts=dict(zip(ids, transcripts, strict=True)),
         verdicts=dict(zip(ids, found, strict=True)),
+        judge=next(iter(judges_of(judgements)), None),
     )
 
 
@@ -120,7 +143,7 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Paired:
     """Compare two runs on the questions that are valid in both.
 
     Returns:
-        The answer metrics, ``acc_l`` if every answer of both has a verdict, and ``searches``.
+        The answer metrics, ``acc_l`` if one judge has judged every answer of both, and ``searches``.
 
     Raises:
         ConfigError: If they were not asked the same questions over the same corpus, or no question is valid in both;
@@ -131,15 +154,32 @@ def compare_runs(a: FinishedRun, b: FinishedRun) -> Paired:
     if not shared:
         raise ConfigError(f"no question has a valid episode in both {a.path} and {b.path}. Resume them first.")
     left, right = ([_values(run, id_) for id_ in shared] for run in (a, b))
-    judged = all("acc_l" in row for row in (*left, *right))
-    names = [name for name in _LABELS if name != "acc_l" or judged]
+    missing = _no_acc_l(a, b, shared)
+    names = [name for name in _LABELS if name != "acc_l" or not missing]
     return Paired(
         a=a.path,
         b=b.path,
         left_out=len(a.transcripts) - len(shared),
         metrics={name: paired_difference([row[name] for row in left], [row[name] for row in right]) for name in names},
         differing=tuple(differing_keys(a.settings, b.settings)),
+        judge=None if missing else a.judge,
+        no_acc_l=missing,
     )
+
+
+def _no_acc_l(a: FinishedRun, b: FinishedRun, shared: Sequence[str]) -> str:
+    """Why the verdicts on two runs cannot be compared; empty if they can."""
+    if a.judge is None and b.judge is None:
+        return "nobody has judged either run (search-env score FILE --format ours --judge MODEL asks a model)."
+    for name, run in (("A", a), ("B", b)):
+        if run.judge is None:
+            return f"nobody has judged {name}, {run.path}."
+    if a.judge != b.judge:
+        return f"A is judged by {a.judge} and B by {b.judge}. Let one judge both; --judge MODEL says which one counts."
+    for name, run in (("A", a), ("B", b)):
+        if owed := sum(run.verdicts[id_] is None for id_ in shared):
+            return f"{run.judge} has not judged {owed} of {len(shared)} answers of {name}, {run.path}."
+    return ""
 
 
 def _values(run: FinishedRun, id_: str) -> dict[str, float]:

@@ -34,6 +34,8 @@ Column = tuple[str, str, str]
 _COLUMNS: tuple[Column, ...] = (
     ("F1", "f1", "{:.3f}"),
     ("EM", "em", "{:.3f}"),
+    ("ACC_R", "cem", "{:.3f}"),
+    ("CEM", "cem_contiguous", "{:.3f}"),
     ("ACC_L", "acc_l", "{:.3f}"),
     ("search rate", "search_rate", "{:.2f}"),
     ("format rate", "format_rate", "{:.2f}"),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from search_agents.evaluation.figures import COST, SEARCHING, figures
 from search_agents.evaluation.judge import Judgement, judges_of, verdicts
 from search_agents.evaluation.report import table
 from search_agents.evaluation.saved import FORMATS, SavedEpisode
@@ -18,14 +19,6 @@ HEADLINES = {"em": "em", "acc_r": "cem", "cem": "cem_contiguous", "f1": "f1", "a
 """How the field calls its metrics, and what they are called in `Scores`."""
 
 _LABELS = {"em": "EM", "acc_r": "ACC_R (words)", "cem": "CEM (piece)", "f1": "F1", "acc_l": "ACC_L (judge)"}
-_SEARCHING = (
-    ("searches a question", "searches_per_question", "{:.2f}"),
-    ("episodes that search", "search_rate", "{:.1%}"),
-    ("repeated queries", "redundant_query_rate", "{:.1%}"),
-    ("right format", "format_rate", "{:.1%}"),
-    ("gold documents found", "gold_recall", "{:.1%}"),
-    ("turn of the first gold document", "first_hit_turn", "{:.2f}"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +33,14 @@ class Rescored:
     """Number of judgements by model."""
     unclear: int
     """Judgements that say neither true nor false; they count as wrong."""
+    seconds_per_question: float | None = None
+    """Wall-clock time of the evaluation over its questions; None if the episodes do not tell."""
 
     def to_dict(self) -> dict[str, Any]:
-        """``em``, ``acc_r``, ``cem``, ``f1`` and ``acc_l`` in percent, ``n``, and what else is known."""
-        scores, tells = self.scores, FORMATS[self.format].tells_searches
+        """``em``, ``acc_r``, ``cem``, ``f1`` and ``acc_l`` in percent, ``n``, and what else is known; see `Scores`."""
+        scores, kind = self.scores, FORMATS[self.format]
+        measured = {**scores.to_dict(), "seconds_per_question": self.seconds_per_question}
+        told = (*(SEARCHING if kind.tells_searches else ()), *(COST if kind.tells_cost else ()))
         return {
             **_percent(scores),
             "n": scores.n,
@@ -60,7 +57,8 @@ class Rescored:
             "judges": dict(self.judges),
             "judged": scores.judged,
             "unclear_judgements": self.unclear,
-            **({key: getattr(scores, key) for _, key, _ in _SEARCHING} if tells else {}),
+            "by_hops": {name: {**_percent(each), "n": each.n} for name, each in scores.by_hops.items()},
+            **{key: measured[key] for key in told},
         }
 
     def report(self) -> str:
@@ -79,12 +77,10 @@ class Rescored:
         lines = [
             f"{self.file}: {self.scores.n} episodes of the format {self.format}",
             table(["metric", f"% ({self.normalisation})", "95 % interval", f"% ({other})"], rows),
-            "ended: " + ", ".join(f"{reason} {count}" for reason, count in found["stop_reasons"].items()),
+            figures({**found, "by_hops": self.scores.to_dict()["by_hops"]}),
         ]
         if self.scores.invalid:
             lines.append(f"left out, for their search failed for good: {self.scores.invalid}")
-        told = [(label, found.get(key), layout) for label, key, layout in _SEARCHING]
-        lines.append(", ".join(f"{label} {layout.format(value)}" for label, value, layout in told if value is not None))
         lines.append(self._judged())
         return "\n\n".join(filter(None, lines))
 
@@ -118,6 +114,7 @@ def rescore(
     """
     chosen = normalisation or FORMATS[format_].normalisation
     transcripts = [episode.transcript for episode in episodes]
+    elapsed = max((each.elapsed for each in episodes if each.elapsed is not None), default=None)
     return Rescored(
         file=file,
         format=format_,
@@ -125,6 +122,7 @@ def rescore(
         scores=score(transcripts, chosen, verdicts=verdicts(transcripts, judgements)),
         judges=judges_of(judgements),
         unclear=sum(not each.clear for each in judgements if each),
+        seconds_per_question=None if elapsed is None else elapsed / len(episodes),
     )
 
 

@@ -48,6 +48,8 @@ class SavedEpisode:
     transcript: Transcript
     judgement: Judgement | None = None
     """What a judge said of it, if the file holds that."""
+    elapsed: float | None = None
+    """Seconds that the evaluation had taken when the episode was done, if the file tells."""
 
 
 class SavedFormat(NamedTuple):
@@ -58,6 +60,8 @@ class SavedFormat(NamedTuple):
     """In which the project's own scores are."""
     tells_searches: bool
     """Whether the response is there, so that searches and format can be told."""
+    tells_cost: bool = False
+    """Whether the calls of the model are there."""
 
 
 def read_saved(path: str | Path, format_: str, skipped: SkippedRows | None = None) -> list[SavedEpisode]:
@@ -154,7 +158,8 @@ def _read_ours(row: Row) -> SavedEpisode:
         raise row.error(f"is no transcript of search-env ({problem}); give a file of `search-env eval`") from None
     if not transcript.question.answers:
         raise row.error("its question has no gold answer, so there is nothing to score")
-    return SavedEpisode(transcript=transcript)
+    elapsed = row.get("elapsed", None)
+    return SavedEpisode(transcript=transcript, elapsed=elapsed if isinstance(elapsed, int | float) else None)
 
 
 def _transcript(
@@ -234,6 +239,6 @@ FORMATS: dict[str, SavedFormat] = {
     "r1-searcher": SavedFormat(_read_r1_searcher, Normalisation.R1_SEARCHER, True),
     "search-r1": SavedFormat(_read_search_r1, Normalisation.FLASHRAG, True),
     "flashrag": SavedFormat(_read_flashrag, Normalisation.FLASHRAG, False),
-    "ours": SavedFormat(_read_ours, Normalisation.R1_SEARCHER, True),
+    "ours": SavedFormat(_read_ours, Normalisation.R1_SEARCHER, True, True),
 }
 """Every format that is read."""

@@ -57,12 +57,18 @@ class Scores(AnswerScores):
     """Mean number of searches."""
     calls_per_question: float
     """Mean number of calls of the model; 0 if nobody counted them."""
-    read_tokens_per_question: float
-    """Mean number of tokens that the model took in, prompts and documents; what a session keeps counts once."""
-    written_tokens_per_question: float
-    """Mean number of tokens that the model sampled."""
-    cost_per_question: float
+    read_tokens_per_question: float | None
+    """Mean number of tokens that the model took in, prompts and documents; what a session keeps counts once. None if a
+    server did not tell."""
+    written_tokens_per_question: float | None
+    """Mean number of tokens that the model sampled; None if a server did not tell."""
+    search_cost_per_question: float
     """Mean price of the searches, in the currency of the retriever's settings; 0 for a corpus of one's own."""
+    model_cost_per_question: float | None
+    """Mean price of the model's calls, in USD; 0 for a model that nobody charges for, None if prices or tokens of a
+    server are not known."""
+    cost_per_question: float | None
+    """Both together; None if the model's is not known."""
     redundant_query_rate: float | None
     """Share of all queries that hold the same words as an earlier one of their episode; None without queries."""
     gold_recall: float | None
@@ -119,16 +125,21 @@ def score(
     judged = zip(transcripts, [None] * len(transcripts) if verdicts is None else verdicts, strict=True)
     rows = [_Row(item, answer_metrics(item, normalisation, verdict)) for item, verdict in judged if is_valid(item)]
     valid = [row.transcript for row in rows]
-    calls = [[call for turn in each.turns for call in turn.calls if call.prompt_tokens] for each in valid]
+    # One that took in nothing is a method's note; how many tokens a server took in may be None.
+    calls = [call for each in valid for turn in each.turns for call in turn.calls if call.prompt_tokens != 0]
+    search_cost = _mean(sum(spent.cost for spent in each.spending.values()) for each in valid)
+    model_cost = _a_question([call.cost for call in calls], len(valid))
     return Scores(
         **dataclasses.asdict(_answer_scores(rows)),
         search_rate=_mean(bool(transcript.queries) for transcript in valid),
         format_rate=_mean(transcript.format.ok for transcript in valid),
         searches_per_question=_mean(len(transcript.queries) for transcript in valid),
-        calls_per_question=_mean(len(each) for each in calls),
-        read_tokens_per_question=_mean(sum(call.prompt_tokens for call in each) for each in calls),
-        written_tokens_per_question=_mean(sum(call.tokens for call in each) for each in calls),
-        cost_per_question=_mean(sum(spent.cost for spent in each.spending.values()) for each in valid),
+        calls_per_question=len(calls) / max(1, len(valid)),
+        read_tokens_per_question=_a_question([call.prompt_tokens for call in calls], len(valid)),
+        written_tokens_per_question=_a_question([call.tokens for call in calls], len(valid)),
+        search_cost_per_question=search_cost,
+        model_cost_per_question=model_cost,
+        cost_per_question=None if model_cost is None else search_cost + model_cost,
         **_search_scores(valid),
         truncated=_mean(transcript.stop_reason in _TRUNCATED for transcript in valid),
         invalid=len(transcripts) - len(valid),
@@ -202,6 +213,12 @@ def _answer_scores(rows: Sequence[_Row]) -> AnswerScores:
 
 def _values(rows: Sequence[_Row], name: str) -> list[float]:
     return [row.metrics[name] for row in rows if name in row.metrics]
+
+
+def _a_question(values: Sequence[float | None], questions: int) -> float | None:
+    """What was told call by call, a question; None if a call did not tell."""
+    told = [value for value in values if value is not None]
+    return sum(told) / max(1, questions) if len(told) == len(values) else None
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def is_valid(transcript: Transcript) -> bool:
 def transcript_record(transcript: Transcript) -> dict[str, Any]:
     """A transcript as plain values, with answer, queries and metrics beside it; an invalid one has no metrics.
 
-    What the searches have spent is part of it if they have spent anything.
+    What the searches have spent is part of it if they have spent anything, and so are the tokens of a call if they are
+    known.
     """
     record = {
         **dataclasses.asdict(transcript),
@@ -74,4 +76,7 @@ def transcript_record(transcript: Transcript) -> dict[str, Any]:
     }
     if not transcript.spending:
         del record["spending"]
+    for call in chain.from_iterable(turn["calls"] for turn in record["turns"]):
+        if not call["token_ids"]:
+            del call["token_ids"], call["logprobs"]
     return record

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from search_agents.evaluation.judge import Judgement, judgements_beside
 from search_agents.leaderboard.measure import differences, judgements_of, measure, read_episodes
+from search_agents.leaderboard.questions import disagreeing, problem_of_questions
 from search_agents.leaderboard.row import Row, digest, read_row
 from search_agents.learning.run_folder import write_jsonl, write_text
 from search_env.datasets.files import read_bytes
@@ -60,6 +61,8 @@ class Checked:
     rows: dict[str, Row]
     """Those that agree with their episodes, by name."""
     refused: tuple[Refused, ...]
+    warnings: tuple[str, ...] = ()
+    """What could not be told of the rows that are shown, or looks wrong about them."""
 
 
 class Board:
@@ -67,10 +70,11 @@ class Board:
 
     Args:
         path: Its folder; it need not exist before a row is added.
+        data: Where data of sets lies, so that gold answers can be compared with it; see `problem_of_questions`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, data: Sequence[str] = ()) -> None:
+        self.path, self._data = path, data
         self._rows = path / "rows"
 
     def names(self) -> list[str]:
@@ -78,7 +82,7 @@ class Board:
         return sorted(str(file.relative_to(self._rows).with_suffix("")) for file in self._rows.glob("*/*.json"))
 
     def check(self) -> Checked:
-        """Score every row again from its stored episodes.
+        """Score every row again from its stored episodes, and hold their gold answers to the set if it is here.
 
         Raises:
             RunError: If the folder holds no rows.
@@ -90,16 +94,23 @@ class Board:
             )
         rows: dict[str, Row] = {}
         refused: list[Refused] = []
+        unknown: dict[str, None] = {}
         for name in self.names():
             try:
-                rows[name] = self._checked(name)
+                rows[name], compared = self._checked(name)
+                if not compared:
+                    unknown[_set_of(rows[name])] = None
             except SearchEnvError as error:
                 refused.append(Refused(name=name, reason=str(error).replace(f"{self.path}{os.sep}", "")))
             # A stranger's file may hold anything at all; whatever breaks the scorer is the row's fault.
             except (OSError, TypeError, ValueError, AttributeError, KeyError) as error:
                 problem = f"{type(error).__name__}: {error}"
                 refused.append(Refused(name=name, reason=f"its episodes cannot be scored ({problem})"))
-        return Checked(rows=rows, refused=tuple(refused))
+        untold = (
+            f"{each}: nobody has compared its questions and gold answers with the set; name its data: --data FOLDER."
+            for each in unknown
+        )
+        return Checked(rows=rows, refused=tuple(refused), warnings=(*untold, *disagreeing(rows)))
 
     def add(self, candidate: Candidate, *, replace: bool = False) -> tuple[str, bool]:
         """Put a row and its episodes on the board.
@@ -134,7 +145,8 @@ class Board:
         write_text(file, candidate.row.text())
         return name, True
 
-    def _checked(self, name: str) -> Row:
+    def _checked(self, name: str) -> tuple[Row, bool]:
+        """A row that agrees with its episodes, and whether its set is here, so that they agree with that, too."""
         file = self._file(name)
         row = read_row(file)
         if row_name(row) != name:
@@ -144,7 +156,9 @@ class Board:
         found = measure(episodes, transcripts, judgements_of(episodes, transcripts, row.judge))
         if told := differences(row.measured(), found):
             raise RunError("; ".join(told))
-        return row
+        if problem := problem_of_questions(row.benchmark, transcripts, self._data):
+            raise RunError(problem)
+        return row, problem is not None
 
     def _file(self, name: str) -> Path:
         return self._rows / f"{name}.json"
@@ -156,6 +170,11 @@ def row_name(row: Row) -> str:
     data = f"{benchmark.environment.removeprefix('SearchQA-')}-{benchmark.split}-{benchmark.questions}"
     parts = [row.agent.name, *([row.model.name] if row.model else []), f"t{row.agent.temperature:g}", f"seed{row.seed}"]
     return f"{_plain(data)}-{_plain(benchmark.dataset_hash)[:8]}/{'--'.join(map(_plain, parts))}--{identity}"
+
+
+def _set_of(row: Row) -> str:
+    benchmark = row.benchmark
+    return f"{benchmark.environment}, {benchmark.split}, dataset {benchmark.dataset_hash}"
 
 
 def _plain(text: str) -> str:

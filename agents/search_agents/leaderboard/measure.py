@@ -18,7 +18,7 @@ from search_env.datasets.files import read_bytes
 from search_env.errors import RunError
 from search_env.types import Transcript
 
-__all__ = ["differences", "judgements_of", "measure", "read_episodes"]
+__all__ = ["differences", "judge_named", "judgements_of", "measure", "read_episodes"]
 
 _METRICS = {"f1": "f1", "em": "em", "acc_r": "cem", "cem": "cem_contiguous", "acc_l": "acc_l"}
 _DIGITS = 6
@@ -42,6 +42,15 @@ def read_episodes(file: Path) -> list[Transcript]:
             f"Ask their questions again: search-env resume {file.parent}"
         )
     return transcripts
+
+
+def judge_named(file: Path, transcripts: Sequence[Transcript], judge: str | None) -> str | None:
+    """The whole name of a judge, given that or its model alone; the name as it is where it has judged nothing.
+
+    Raises:
+        ConfigError: If several judges are called that.
+    """
+    return judge and (JudgementLog(judgements_beside(file)).named(transcripts, judge) or judge)
 
 
 def judgements_of(file: Path, transcripts: Sequence[Transcript], judge: str | None) -> list[Judgement | None]:
@@ -80,16 +89,21 @@ def measure(file: Path, transcripts: Sequence[Transcript], judgements: Sequence[
         cost=Cost(
             searches=round(found.searches_per_question, _DIGITS),
             calls=round(found.calls_per_question, _DIGITS),
-            read_tokens=round(found.read_tokens_per_question, _DIGITS),
-            written_tokens=round(found.written_tokens_per_question, _DIGITS),
-            seconds=None if seconds is None else round(seconds / len(transcripts), _DIGITS),
-            money=round(found.cost_per_question, _DIGITS),
+            read_tokens=_rounded(found.read_tokens_per_question),
+            written_tokens=_rounded(found.written_tokens_per_question),
+            seconds=_rounded(None if seconds is None else seconds / len(transcripts)),
+            money=_rounded(found.cost_per_question),
+            search_money=_rounded(found.search_cost_per_question),
+            model_money=_rounded(found.model_cost_per_question),
         ),
     )
 
 
 def differences(stored: Measured, found: Measured) -> list[str]:
     """Where a row says something else than its episodes, in words; empty if nowhere."""
+    if "search_money" not in stored.cost.model_fields_set:  # Rows of earlier versions count the searches alone.
+        alone = {"money": found.cost.search_money, "search_money": None, "model_money": None}
+        found = found.model_copy(update={"cost": found.cost.model_copy(update=alone)})
     pairs: list[tuple[Any, Any, str]] = [(stored.model_dump(mode="json"), found.model_dump(mode="json"), "")]
     told: list[str] = []
     while pairs:
@@ -109,6 +123,10 @@ def _row_scores(found: Scores) -> RowScores:
     values = {name: round(getattr(found, key), _DIGITS) for name, key in named.items()}
     ends = {name: [round(end, _DIGITS) for end in found.intervals[key]] for name, key in named.items()}
     return RowScores.model_validate({"acc_l": None, **values, "intervals": ends})
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
 
 
 def _same(one: object, other: object) -> bool:

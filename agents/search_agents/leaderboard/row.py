@@ -79,12 +79,15 @@ class AgentPart(_Part):
     """Name of the method, with its options."""
     method: str | dict[str, Any]
     """The method as a config names it."""
+    fingerprint: str | None = None
+    """Of the method's trained part; None if it has none, or an older version of search-env did not keep it."""
     dialect: str
     prompt: str
     """Wording of the environment's prompt."""
     prompt_hash: str | None
-    """Of the first words that a model read on the first question, as the episodes hold them; else of the environment's
-    prompt; None if no model was asked, or an older version of search-env kept neither."""
+    """Of the words that a method puts around questions and passages, as the episodes hold them (see
+    `search_agents.leaderboard.wording`); else of the environment's prompt; None if no model was asked, or an older
+    version of search-env kept neither. In rows of earlier versions it covers the first question and its passages."""
     temperature: NonNegativeFloat
     note: str = ""
 
@@ -102,12 +105,17 @@ class Cost(_Part):
     searches: NonNegativeFloat
     calls: NonNegativeFloat
     """Of the model."""
-    read_tokens: NonNegativeFloat
-    written_tokens: NonNegativeFloat
+    read_tokens: NonNegativeFloat | None
+    written_tokens: NonNegativeFloat | None
+    """None, like those that were read, if a server did not tell."""
     seconds: NonNegativeFloat | None
     """Wall-clock time of the whole evaluation over its questions; None if the episodes do not tell."""
-    money: NonNegativeFloat
+    money: NonNegativeFloat | None
+    """Price of searches and model; None if the model's is not known. Rows of earlier versions count the searches."""
+    search_money: NonNegativeFloat | None = None
     """Price of the searches, in the currency of the retriever's settings."""
+    model_money: NonNegativeFloat | None = None
+    """Price of the model's calls, in USD; 0 for a model that nobody charges for."""
 
 
 class RowScores(_Part):
@@ -157,10 +165,11 @@ class Row(_Part):
 
     def identity(self) -> dict[str, Any]:
         """What the row is about, apart from what came out: two rows of one identity are the same experiment."""
+        untold = {"fingerprint"} if self.agent.fingerprint is None else set()  # so that older rows keep their names
         return {
             "benchmark": self.benchmark.model_dump(exclude={"data"}),
             "setting": self.setting.model_dump(exclude={"retriever", "documents"}),
-            "agent": self.agent.model_dump(exclude={"prompt_hash", "note"}),
+            "agent": self.agent.model_dump(exclude={"prompt_hash", "note", *untold}),
             "model": self.model and (self.model.fingerprint or self.model.name),
             "seed": self.seed,
         }

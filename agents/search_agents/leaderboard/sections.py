@@ -32,6 +32,7 @@ _COST = {
     "written_tokens": ("written/q", "{:.0f}"),
     "seconds": ("s/q", "{:.2f}"),
     "money": ("money/q", "{:.4f}"),
+    "model_money": ("model money/q", "{:.4f}"),
 }
 _HEADER = (
     "agent",
@@ -41,6 +42,7 @@ _HEADER = (
     *(label for label, _ in _COST.values()),
     "protocol",
     "prompt",
+    "part",
     "version",
     "commit",
     "row",
@@ -85,7 +87,11 @@ def sections(checked: Checked, published: Published, board: Path) -> list[Sectio
     shown = [Section(level=1, heading="Leaderboard", notes=_legend())]
     if checked.refused:
         told = tuple(f"{visible(each.name)}: {visible(each.reason)}" for each in checked.refused)
-        shown.append(Section(level=2, heading="Refused: rows that are not what their episodes say", notes=told))
+        shown.append(
+            Section(level=2, heading="Refused: rows that are not what their episodes or their set say", notes=told)
+        )
+    if checked.warnings:
+        shown.append(Section(level=2, heading="Not certain", notes=tuple(map(visible, checked.warnings))))
     environments: dict[str, list[dict[str, Row]]] = defaultdict(list)
     for names in benchmarks.values():
         environments[checked.rows[names[0]].benchmark.environment].append({name: checked.rows[name] for name in names})
@@ -164,6 +170,7 @@ def _cells(name: str, row: Row) -> tuple[Cell, ...]:
             (
                 f"{agent.dialect}, {agent.prompt}",
                 agent.prompt_hash,
+                agent.fingerprint,
                 versions.get("search-env"),
                 row.commit and row.commit[:10] + (" with changes" if "with changes" in row.commit else ""),
                 name,
@@ -257,8 +264,9 @@ def _legend() -> tuple[str, ...]:
         "table and nowhere else: another heading means other questions, another corpus, retriever, k, budget or model.",
         "Scores in percent with their 95 % bootstrap interval over questions. ACC_R: every word of a gold answer is in "
         "the answer. CEM: a gold answer is a piece of the answer. ACC_L: a language model says that the answer is "
-        "right. Cost is a mean over questions (/q). The oracle follows the gold hops and is the ceiling of corpus and "
-        "retriever; the random agent is the floor.",
+        "right. Cost is a mean over questions (/q). Money is the price of searches and model; a dash where the model's "
+        "prices or tokens are not known. The oracle follows the gold hops and is the ceiling of corpus and retriever; "
+        "the random agent is the floor. Part: what tells the agent's own trained part from others.",
     )
 
 

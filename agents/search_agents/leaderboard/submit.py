@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import is_whole
 from search_agents.evaluation.judge import judges_of
 from search_agents.leaderboard.board import Candidate
-from search_agents.leaderboard.measure import judgements_of, measure, read_episodes
-from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, digest, portable
+from search_agents.leaderboard.measure import judge_named, judgements_of, measure, read_episodes
+from search_agents.leaderboard.questions import is_here, problem_of_questions
+from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, portable
+from search_agents.leaderboard.wording import wording_hash
 from search_env.errors import RunError
 from search_env.types import Transcript
 
@@ -48,29 +50,35 @@ def evaluations_in(path: Path) -> tuple[list[EvaluationFolder], list[Path]]:
     return finished, [folder.path for folder in folders if folder not in finished]
 
 
-def candidates(folder: EvaluationFolder, *, judge: str | None = None) -> Iterator[Candidate]:
+def candidates(folder: EvaluationFolder, *, judge: str | None = None, data: Sequence[str] = ()) -> Iterator[Candidate]:
     """The rows of a finished evaluation, one for each temperature, scored anew from its episodes.
 
     Args:
         folder: The evaluation.
         judge: Whose judgements count; None takes those of the only judge.
+        data: Where else than the evaluation says data of sets lies.
 
     Raises:
         ConfigError: If several judges have judged and none is named, or the config is of another version.
-        RunError: If the evaluation's own scores are not those of its episodes; names the folder.
+        RunError: If the evaluation's own scores are not those of its episodes, or their gold answers not those of the
+            set; names the folder.
     """
     result = folder.result() or {}
     config = folder.config()
     for scores in result["results"]:
         file = folder.path / f"transcripts-{scores['temperature']:g}.jsonl"
         transcripts = read_episodes(file)
-        judgements = judgements_of(file, transcripts, judge)
+        judgements = judgements_of(file, transcripts, judge_named(file, transcripts, judge))
         measured = measure(file, transcripts, judgements)
         _require_same_scores(file, scores, measured)
         by = None if measured.scores.acc_l is None else next(iter(judges_of(judgements)), None)
-        yield Candidate(
-            row=_row(result, config, scores, measured, transcripts, by), episodes=file, judgements=judgements
-        )
+        row = _row(result, config, scores, measured, transcripts, by)
+        own = config.env.data
+        if problem := problem_of_questions(
+            row.benchmark, transcripts, [*data, *([own] if own is not None and is_here(own) else [])]
+        ):
+            raise RunError(f"{file}: {problem}. The row is refused; evaluate anew with `search-env eval`.")
+        yield Candidate(row=row, episodes=file, judgements=judgements)
 
 
 def _row(
@@ -100,9 +108,11 @@ def _row(
         agent=AgentPart(
             name=method_key(config.method),
             method=portable(config.method),
+            fingerprint=result.get("method_fingerprint"),
             dialect=environment["dialect"],
             prompt=portable(environment["prompt"]),
-            prompt_hash=_prompt_hash(transcripts, origin.get("prompt_hash")) if asks else None,
+            # A method that words its own prompts tells them call by call; others read the environment's.
+            prompt_hash=(wording_hash(transcripts) or origin.get("prompt_hash")) if asks else None,
             temperature=scores["temperature"],
             note=scores.get("note", ""),
         ),
@@ -116,12 +126,6 @@ def _row(
         commit=origin.get("commit"),
         evaluated=origin.get("started"),
     )
-
-
-def _prompt_hash(transcripts: list[Transcript], opening: str | None) -> str | None:
-    """A method that words its own prompts tells them call by call; others read the environment's."""
-    first = next((call.prompt for turn in transcripts[0].turns for call in turn.calls if call.prompt), None)
-    return opening if first is None else digest(first)[:16]
 
 
 def _require_same_scores(file: Path, stored: Json, found: Measured) -> None:

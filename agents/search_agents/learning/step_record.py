@@ -101,7 +101,7 @@ def _episode_record(episode: Episode, rank: str) -> dict[str, Any]:
                 "kind": str(segment.kind),
                 "text": segment.text,
                 "token_ids": list(segment.token_ids),
-                "logprobs": [round(logprob, 4) if math.isfinite(logprob) else None for logprob in segment.logprobs],
+                "logprobs": list(segment.stored_logprobs),
             }
             for segment in episode.segments
         ],

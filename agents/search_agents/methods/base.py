@@ -51,7 +51,10 @@ class Setting:
 
 
 class Method(Protocol):
-    """Answers questions in one way."""
+    """Answers questions in one way.
+
+    It may also have a `note` and a `fingerprint`, see `StepwiseMethod`.
+    """
 
     @property
     def name(self) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from search_agents.engines.base import FinishReason, SampledSegment, TokenEngine
-from search_agents.methods.base import Setting, begin_query, open_answer, require_sessions
+from search_agents.methods.base import Setting, begin_query, open_answer
 from search_agents.methods.prompts import first_line
-from search_agents.rollout.collect import derive_seed
+from search_agents.methods.segments import Row, Said, Speaker, begun, speaker_of
 from search_env.dialects import make_inert
 from search_env.dialects.base import Dialect
 from search_env.types import (
@@ -17,7 +15,6 @@ from search_env.types import (
     Call,
     FormatVerdict,
     Hit,
-    Prompt,
     Question,
     StopReason,
     Transcript,
@@ -27,28 +24,28 @@ from search_env.types import (
 __all__ = ["answer_after_one_search", "answer_at_once"]
 
 
-def answer_at_once(setting: Setting, numbers: Sequence[int], questions: Sequence[Question]) -> list[Transcript]:
+def answer_at_once(setting: Setting, numbers: Sequence[int], questions: Sequence[Question]) -> Iterator[Transcript]:
     """Answer with the reasoning closed and the answer opened.
 
     Args:
         setting: Engine and budgets.
         numbers: Of the questions; seeds are derived from them.
         questions: The questions.
+
+    Yields:
+        The transcript of each question, as it comes.
     """
-    engine, rules = _engine(setting), setting.env.rules
+    speaker, rules = speaker_of(setting), setting.env.rules
     rows, opened = [], []
     for question in questions:
         prompt = rules.dialect.prompt(question.text, rules.style)
         opening = open_answer(rules.dialect, prompt.prefill)
-        forced = Prompt(user=prompt.user, system=prompt.system, prefill=prompt.prefill + opening)
-        rows.append(engine.encode_prompt(forced, chat=setting.chat))
+        rows.append(speaker.begin(begun(prompt, opening)))
         opened.append(opening)
     keys = [(number,) for number in numbers]
-    segments = _respond(setting, rows, keys=keys, stop=(rules.dialect.answer.close,))
-    return [
-        _transcript(rules.dialect, question, (), opening + segment.text if segment else None, [_call(row, segment)])
-        for question, opening, row, segment in zip(questions, opened, rows, segments, strict=True)
-    ]
+    for index, said in speaker.say(rows, keys=keys, stop=(rules.dialect.answer.close,)):
+        text, calls = (opened[index] + said.text, [said.call]) if said else (None, [])
+        yield _transcript(rules.dialect, questions[index], (), text, calls)
 
 
 def answer_after_one_search(
@@ -67,91 +64,47 @@ def answer_after_one_search(
     Yields:
         The place of a question among `questions` and its transcript: those that the model answered freely come first.
     """
-    engine, rules = _engine(setting), setting.env.rules
+    speaker, rules = speaker_of(setting), setting.env.rules
     rows, searches = [], []
     for question, found in zip(questions, hits, strict=True):
         prompt = rules.dialect.prompt(question.text, rules.style)
         query = f"{begin_query(rules.dialect, prompt.prefill)} {make_inert(question.text)}{rules.dialect.query.close}"
         action = Action(kind=ActionKind.SEARCH, text=question.text)
         search = Turn(segment=query, action=action, hits=found, observation=rules.dialect.render_documents(found))
-        asked = Prompt(user=prompt.user, system=prompt.system, prefill=prompt.prefill + query)
-        observation = engine.encode_observation(search.observation)
-        rows.append(engine.encode_prompt(asked, chat=setting.chat) + observation)
+        rows.append(speaker.begin(begun(prompt, query), search.observation))
         searches.append(search)
-    segments = _respond(setting, rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop)
-    calls = [[_call(row, segment)] for row, segment in zip(rows, segments, strict=True)]
-    unanswered: dict[int, SampledSegment] = {}
-    for row, segment in enumerate(segments):
-        if segment is not None and rules.dialect.answer.open not in segment.text:
-            unanswered[row] = segment
+    unanswered: dict[int, Said] = {}
+    for index, said in speaker.say(rows, keys=[(number, 0) for number in numbers], stop=rules.dialect.stop):
+        if said is not None and rules.dialect.answer.open not in said.text:
+            unanswered[index] = said
             continue
-        text = segment.text if segment else None
-        yield row, _transcript(rules.dialect, questions[row], (searches[row],), text, calls[row])
-    for row, text, call in _answers(setting, numbers, rows, unanswered, searches):
-        yield row, _transcript(rules.dialect, questions[row], (searches[row],), text, [*calls[row], call])
+        text, calls = (said.text, [said.call]) if said else (None, [])
+        yield index, _transcript(rules.dialect, questions[index], (searches[index],), text, calls)
+    for index, text, calls in _answers(setting, speaker, numbers, rows, unanswered, searches):
+        yield index, _transcript(rules.dialect, questions[index], (searches[index],), text, calls)
 
 
 def _answers(
     setting: Setting,
+    speaker: Speaker[Row],
     numbers: Sequence[int],
-    rows: Sequence[list[int]],
-    unanswered: Mapping[int, SampledSegment],
+    rows: Sequence[Row],
+    unanswered: Mapping[int, Said],
     searches: Sequence[Turn],
-) -> Iterator[tuple[int, str | None, Call]]:
-    """The completed last segment of each response in which the model did not answer by itself, and the call for it."""
-    engine, dialect = _engine(setting), setting.env.rules.dialect
+) -> Iterator[tuple[int, str | None, list[Call]]]:
+    """The last segment of each response in which the model did not answer by itself, completed, and what it took."""
+    dialect = setting.env.rules.dialect
     prefill = dialect.prompt("", setting.env.rules.style).prefill
-    openings = {
-        row: open_answer(dialect, prefill + searches[row].segment + searches[row].observation + segment.text)
-        for row, segment in unanswered.items()
-    }
-    longer = [
-        [*rows[row], *_spoken(unanswered[row]), *engine.encode_observation(opening)]
-        for row, opening in openings.items()
+    cut_short = [
+        (index, said, open_answer(dialect, prefill + searches[index].segment + searches[index].observation + said.text))
+        for index, said in sorted(unanswered.items())
     ]
-    keys = [(numbers[row], 1) for row in openings]
-    answers = _respond(setting, longer, keys=keys, stop=(dialect.answer.close,))
-    for (row, opening), read, answer in zip(openings.items(), longer, answers, strict=True):
-        yield row, f"{unanswered[row].text}{opening}{answer.text}" if answer else None, _call(read, answer)
-
-
-def _engine(setting: Setting) -> TokenEngine:
-    return require_sessions(setting.engine, "a model that was trained on a protocol")
-
-
-def _respond(
-    setting: Setting, rows: Sequence[Sequence[int]], *, keys: Sequence[tuple[int, ...]], stop: tuple[str, ...]
-) -> list[SampledSegment | None]:
-    """Sample one segment after each row of tokens.
-
-    Args:
-        setting: Engine and budgets.
-        rows: Token ids.
-        keys: What the seed of each row is derived from, beside the setting's.
-        stop: Strings that end a segment.
-
-    Returns:
-        The segments; None for a row that leaves no room in the budget of tokens.
-    """
-    segments: list[SampledSegment | None] = [None] * len(rows)
-    fitting = [index for index, row in enumerate(rows) if len(row) < setting.max_tokens]
-    if fitting:
-        seeds = [derive_seed(setting.seed, *keys[index]) for index in fitting]
-        session = _engine(setting).open([rows[index] for index in fitting], seeds=seeds, max_tokens=setting.max_tokens)
-        sampled = session.sample(range(len(fitting)), dataclasses.replace(setting.sampling, stop=stop))
-        for index, segment in zip(fitting, sampled, strict=True):
-            segments[index] = segment
-    return segments
-
-
-def _call(row: Sequence[int], segment: SampledSegment | None) -> Call:
-    """What a segment took; what was read and written is the transcript itself."""
-    return Call(purpose="segment", prompt_tokens=len(row), tokens=len(segment.token_ids) if segment else 0)
-
-
-def _spoken(segment: SampledSegment) -> list[int]:
-    """The tokens of a segment that is to go on: without an end of sequence."""
-    return segment.token_ids[:-1] if segment.finish is FinishReason.EOS else segment.token_ids
+    longer = [speaker.go_on(rows[index], said, opening) for index, said, opening in cut_short]
+    keys = [(numbers[index], 1) for index, _, _ in cut_short]
+    for place, answer in speaker.say(longer, keys=keys, stop=(dialect.answer.close,)):
+        index, said, opening = cut_short[place]
+        text, calls = (f"{said.text}{opening}{answer.text}", [answer.call]) if answer else (None, [])
+        yield index, text, [said.call, *calls]
 
 
 def _transcript(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from search_agents.engines.base import Capability, GenerationRequest, generate_each
+from search_agents.engines.base import Capability
 from search_agents.methods.base import Setting, batches, begin_query, require_sessions
 from search_agents.methods.playing import PlayingMethod
+from search_agents.methods.segments import begun, say_in_text
 from search_agents.rollout.asynchronous import play_each
 from search_agents.rollout.collect import Task, derive_seed
 from search_agents.rollout.episode import Episode, SegmentKind
-from search_env.types import Call, Question, Transcript
+from search_env.types import Call, Prompt, Question, Transcript
 
 __all__ = ["ForcedQuery", "R1Searcher"]
 
@@ -89,33 +90,31 @@ class _InText(PlayingMethod):
 
     def act(self, running: Mapping[int, Transcript]) -> Iterator[tuple[int, str | None]]:
         """Say the next segments; see `PlayingMethod.act`."""
-        setting, playing = self._setting, list(running.items())
-        requests = [self._request(number, transcript) for number, transcript in playing]
-        for index, completion in generate_each(
-            setting.engine, requests, chat=setting.chat, max_tokens=setting.max_tokens
-        ):
+        playing = list(running.items())
+        segments = say_in_text(
+            self._setting,
+            [self._prompt(transcript) for _, transcript in playing],
+            keys=[(number, len(transcript.turns)) for number, transcript in playing],
+            stop=self._setting.env.rules.dialect.stop,
+        )
+        for index, segment in segments:
             number, transcript = playing[index]
-            if completion is None:
+            if segment is None:
                 yield number, None
                 continue
-            call = Call(purpose="segment", prompt_tokens=completion.prompt_tokens, tokens=completion.tokens)
-            self._calls.setdefault(transcript.question.id, []).append(call)
-            yield number, completion.text if transcript.turns else self._beginning + completion.text
+            self._calls.setdefault(transcript.question.id, []).append(segment.call)
+            yield number, segment.text if transcript.turns else self._beginning + segment.text
 
     def run(self, questions: Sequence[Question], *, skip: Collection[int] = ()) -> Iterator[Transcript]:
         """Answer questions; see `Method.run`."""
         for transcript in super().run(questions, skip=skip):
             yield _attach(transcript, self._calls.pop(transcript.question.id, []))
 
-    def _request(self, number: int, transcript: Transcript) -> GenerationRequest:
-        setting, rules = self._setting, self._setting.env.rules
+    def _prompt(self, transcript: Transcript) -> Prompt:
+        rules = self._setting.env.rules
         prompt = rules.dialect.prompt(transcript.question.text, rules.style)
         said = "".join(turn.segment + turn.observation for turn in transcript.turns) or self._beginning
-        return GenerationRequest(
-            prompt=dataclasses.replace(prompt, prefill=prompt.prefill + said),
-            sampling=dataclasses.replace(setting.sampling, stop=rules.dialect.stop),
-            seed=derive_seed(setting.seed, number, len(transcript.turns)),
-        )
+        return begun(prompt, said)
 
 
 def _with_calls(episode: Episode) -> Transcript:
@@ -123,7 +122,9 @@ def _with_calls(episode: Episode) -> Transcript:
     calls, read = [], 0
     for segment in episode.segments:
         if segment.kind is SegmentKind.SAMPLED:
-            calls.append(Call(purpose="segment", prompt_tokens=read, tokens=len(segment.token_ids)))
+            ids, logprobs = segment.token_ids, segment.stored_logprobs
+            call = Call(purpose="segment", prompt_tokens=read, tokens=len(ids), token_ids=ids, logprobs=logprobs)
+            calls.append(call)
         read = 0 if segment.kind is SegmentKind.SAMPLED else read + len(segment.token_ids)
     return _attach(episode.transcript, calls)
 

@@ -79,7 +79,9 @@ class REPLUG(StepwiseMethod):
         stop = () if self.setting.chat else ("\n",)
         if self.options.mode == "token":
             return first_line((yield from mixture("answer", prompts, weights, stop=stop)).text)
-        completions = yield from generate_all("answer to one document", prompts, stop=stop, temperature=0.0)
+        completions = yield from generate_all(
+            "answer to one document", prompts, stop=stop, temperature=0.0, logprobs=True
+        )
         answers = [first_line(completion.text) for completion in completions]
         shares = vote(answers, [weight * likelihood(each) for weight, each in zip(weights, completions, strict=True)])
         yield from note(
@@ -106,17 +108,20 @@ def document_weights(scores: Sequence[float], temperature: float) -> tuple[float
 def likelihood(completion: Completion) -> float:
     """Exponential of the mean log-probability of a text's tokens, its ending left out.
 
-    The ending is the last token of a text that was not cut off; of an empty text it is all there is.
+    The ending is the last token of a text that was not cut off; of an empty text it is all there is. Where a server
+    does not even tell that, the empty text weighs nothing.
 
     Raises:
         ModelError: If the engine does not tell log-probabilities.
     """
+    if not completion.logprobs and not completion.tells_ending:
+        return 0.0
     if not completion.logprobs:
         raise ModelError(
             "the method 'replug' weighs answers by the log-probs of their tokens, and this engine does not tell them. "
             "Use the engine 'transformers', or a server that returns log-probs."
         )
-    ended = completion.finish is not FinishReason.LENGTH and len(completion.logprobs) > 1
+    ended = completion.tells_ending and completion.finish is not FinishReason.LENGTH and len(completion.logprobs) > 1
     counted = completion.logprobs[:-1] if ended else completion.logprobs
     return math.exp(math.fsum(counted) / len(counted))
 

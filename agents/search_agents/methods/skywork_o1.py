@@ -82,9 +82,9 @@ class SkyworkO1(LongThoughtMethod):
         return {"mean": sum(steps) / len(steps), "min": min(steps), "last": steps[-1]}[self.options.aggregate]
 
     @property
-    def fingerprint(self) -> str:
-        """That of the process reward model; empty if there is none."""
-        return self._prm.fingerprint if self.options.best_of > 1 else ""
+    def fingerprint(self) -> str | None:
+        """That of the process reward model; None if it is not asked."""
+        return self._prm.fingerprint if self.options.best_of > 1 else None
 
     @cached_property
     def _prm(self) -> ProcessRewardModel:

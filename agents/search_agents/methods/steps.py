@@ -54,6 +54,8 @@ class Generate:
     """The most tokens of the text; None takes the setting's, which no step exceeds."""
     temperature: float | None = None
     """None takes the setting's."""
+    logprobs: bool = False
+    """Whether the method reads the log-probabilities of the text's tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +146,18 @@ def generate_all(
     stop: tuple[str, ...] = (),
     max_tokens: int | None = None,
     temperature: float | None = None,
+    logprobs: bool = False,
 ) -> Steps[list[Completion]]:
     """Ask the model for several texts at once; a prompt given twice is sampled twice, with different seeds."""
     completions = yield [
-        Generate(purpose=purpose, prompt=prompt, stop=stop, max_tokens=max_tokens, temperature=temperature)
+        Generate(
+            purpose=purpose,
+            prompt=prompt,
+            stop=stop,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            logprobs=logprobs,
+        )
         for prompt in prompts
     ]
     return list(completions)

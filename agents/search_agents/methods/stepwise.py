@@ -71,6 +71,14 @@ class StepwiseMethod(ABC):
             return ""
         return f"checkpoint {self.checkpoint} not run: the model is {model}"
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Tells the trained part in use from others by its content, never by its path; None for a method without one.
+
+        It may have to load and read the whole part, so whoever needs it asks once.
+        """
+        return None
+
     @abstractmethod
     def answer(self, question: Question) -> Steps[str]:
         """Find the answer to a question; empty if there is none. The question's answers are not for it to read."""
@@ -184,11 +192,12 @@ class _Play:
                 text=result.text,
                 prompt_tokens=result.prompt_tokens,
                 tokens=result.tokens,
+                cost=result.cost,
             )
         elif isinstance(step, Score):
             assert isinstance(result, ScoredText)
             read = result.context_tokens + len(result.tokens)
-            call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read)
+            call = Call(purpose=step.purpose, prompt=step.context, text=step.text, prompt_tokens=read, cost=result.cost)
         elif isinstance(step, Confidence):
             assert isinstance(result, TokenConfidences)
             read = result.prompt_tokens
@@ -239,7 +248,12 @@ def _generate(
     setting: Setting, plays: Sequence[_Play], steps: Sequence[Generate]
 ) -> Iterable[tuple[int, Completion | None]]:
     requests = [
-        GenerationRequest(prompt=step.prompt, sampling=_sampling(setting, step), seed=play.seed(setting.seed))
+        GenerationRequest(
+            prompt=step.prompt,
+            sampling=_sampling(setting, step),
+            seed=play.seed(setting.seed),
+            logprobs=step.logprobs,
+        )
         for play, step in zip(plays, steps, strict=True)
     ]
     return generate_each(setting.engine, requests, chat=setting.chat, max_tokens=setting.max_tokens)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -63,6 +64,11 @@ class TokenSegment:
     """One for each token of a sampled segment; empty for the others."""
     text: str
     """The text that was encoded or, cut after its stop string, decoded."""
+
+    @property
+    def stored_logprobs(self) -> tuple[float | None, ...]:
+        """The log-probs as files keep them for people: four decimals, None for what is not finite."""
+        return tuple(round(logprob, 4) if math.isfinite(logprob) else None for logprob in self.logprobs)
 
     def __post_init__(self) -> None:
         expected = len(self.token_ids) if self.kind is SegmentKind.SAMPLED else 0
@@ -160,5 +166,11 @@ def _read_turn(fields: dict[str, Any]) -> Turn:
         action=Action(**{**fields["action"], "kind": ActionKind(fields["action"]["kind"])}),
         hits=tuple(Hit(document=Document(**hit["document"]), score=hit["score"]) for hit in fields["hits"]),
         observation=fields["observation"],
-        calls=tuple(Call(**call) for call in fields.get("calls", ())),
+        calls=tuple(_read_call(call) for call in fields.get("calls", ())),
     )
+
+
+def _read_call(fields: dict[str, Any]) -> Call:
+    tokens = {key: tuple(fields.get(key, ())) for key in ("token_ids", "logprobs")}
+    # Files of earlier versions do not tell what a call cost.
+    return Call(**{"cost": None, **fields, **tokens})

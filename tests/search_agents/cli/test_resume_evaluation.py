@@ -14,6 +14,9 @@ pytest.importorskip("torch")
 from search_agents.cli import main
 from search_agents.engines.scripted import ScriptedEngine, ScriptedSession
 from search_agents.engines.transformers import TransformersEngine
+from search_agents.methods.skr.encoders import HASHED_WORDS
+from search_agents.methods.skr.knn import NeighbourJudge
+from search_agents.methods.skr.rule import Label
 
 from search_env.errors import RetrieverUnavailable
 from search_env.retrieval.bm25 import BM25Retriever
@@ -122,6 +125,25 @@ def test_after_ctrl_c_only_the_rest_is_asked_and_the_outcome_is_the_same(
     assert engine.episodes == before
 
 
+def test_an_evaluation_whose_lines_tell_no_tokens_goes_on_and_scores_the_same(
+    argv: list[str], engine: Engine, tmp_path: Path
+) -> None:
+    assert main([*argv, "--out", str(tmp_path / "whole")]) == 0
+    out = tmp_path / "out"
+    interrupted(argv, out, engine, after=2)
+    file = out / "transcripts-0.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    calls = [call for row in rows for turn in row["turns"] for call in turn["calls"]]
+    assert calls and all(call.pop("token_ids") and call.pop("logprobs") for call in calls)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["resume", str(out)]) == 0
+    assert outcome(out)["results"] == outcome(tmp_path / "whole")["results"]
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert ["token_ids" in row["turns"][0]["calls"][0] for row in lines] == [False] * len(rows) + [True] * (
+        QUESTIONS - len(rows)
+    )
+
+
 def test_invalid_episodes_are_counted_and_asked_again_by_the_command_that_is_told(
     argv: list[str], engine: Engine, fail: Callable[[bool], None], tmp_path: Path, capsys: Captured
 ) -> None:
@@ -154,6 +176,51 @@ def test_another_model_is_refused(
     assert "what is measured differs from what it was started with in: model_fingerprint." in message
     assert "search-env eval --out FOLDER" in message
     assert engine.episodes == before
+
+
+def train_part(folder: Path, question: str) -> None:
+    """A part of SKR that says to search whatever is asked."""
+    rows = [{"question": question, "label": Label.BETTER}] * 5
+    judge = NeighbourJudge.fit(rows, HASHED_WORDS, neighbours=5, index_same=False)
+    judge.save(folder / "knn", encoder=HASHED_WORDS, model=Engine.name)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_part_that_was_trained_anew_is_refused(
+    argv: list[str], fail: Callable[[bool], None], tmp_path: Path, capsys: Captured
+) -> None:
+    part, out = tmp_path / "part", tmp_path / "out"
+    train_part(part, "Who?")
+    fail(True)
+    assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 0
+    fail(False)
+    train_part(part, "Where?")
+    capsys.readouterr()
+    assert main(["resume", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert "what is measured differs from what it was started with in: method_fingerprint. Undo that" in message
+    assert json.loads((out / "result.json").read_text())["results"][0]["n"] == 0
+    train_part(part, "Who?")
+    assert main(["resume", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["results"][0]["n"] == QUESTIONS and len(result["method_fingerprint"]) == 16
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_evaluation_of_a_version_that_did_not_keep_the_part_is_gone_on_with(
+    argv: list[str], fail: Callable[[bool], None], tmp_path: Path
+) -> None:
+    part, out = tmp_path / "part", tmp_path / "out"
+    train_part(part, "Who?")
+    fail(True)
+    assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 0
+    fail(False)
+    description = json.loads((out / "evaluation.json").read_text())
+    del description["method_fingerprint"]
+    (out / "evaluation.json").write_text(json.dumps(description))
+    assert main(["resume", str(out)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["results"][0]["n"] == QUESTIONS and "method_fingerprint" not in result
 
 
 @pytest.mark.parametrize("what", ["dataset_fingerprint", "corpus_fingerprint", "retriever_fingerprint"])

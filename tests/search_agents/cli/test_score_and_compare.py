@@ -103,6 +103,17 @@ def test_a_judge_is_asked_once_and_only_where_no_judgement_is_stored(
     assert len(asked) == 4
 
 
+def test_a_judge_without_a_chat_template_is_told_the_setting_that_helps(
+    unjudged: Path, asked: list[str], capsys: Captured
+) -> None:
+    judge = ["score", str(unjudged), "--format", "r1-searcher", "--judge", "some-model"]
+    assert main(judge) == 2
+    said = capsys.readouterr().err
+    assert "--judge.chat false" in said and "style" not in said and asked == []
+    assert main([*judge, "--judge.chat", "false"]) == 0
+    assert len(asked) == 4
+
+
 def test_without_a_judge_nobody_is_asked(unjudged: Path, asked: list[str], capsys: Captured) -> None:
     found = scored([str(unjudged), "--format", "r1-searcher"], capsys)
     assert (found["acc_l"], found["judges"], asked) == (None, {}, [])
@@ -201,6 +212,33 @@ def test_two_evaluations_are_compared_question_by_question(evaluate: Evaluate, c
     assert "20 questions" in out and "| F1 " in out and "They differ in: config.method" in out
 
 
+def test_eval_and_score_tell_the_same_figures_of_an_evaluation(evaluate: Evaluate, capsys: Captured) -> None:
+    run = evaluate("a", "oracle")
+    shown = capsys.readouterr().out
+    row = json.loads((run / "result.json").read_text())["results"][0]
+    file = str(run / "transcripts-0.jsonl")
+    found = scored([file, "--format", "ours"], capsys)
+    same = ("gold_recall", "gold_recall_by_hop", "gold_hit_rate", "truncated", "stop_reasons", "calls_per_question")
+    assert {key: found[key] for key in same} == {key: row[key] for key in same}
+    assert {"1", "2"} <= set(row["gold_recall_by_hop"])
+    assert found["seconds_per_question"] == pytest.approx(row["seconds_per_question"], rel=0.5)
+    assert (found["cost_per_question"], found["read_tokens_per_question"]) == (0.0, 0.0)
+    assert {hops: each["n"] for hops, each in found["by_hops"].items()} == {
+        hops: each["n"] for hops, each in row["by_hops"].items()
+    }
+    assert " ACC_R |" in shown and " CEM |" in shown
+    assert main(["score", file, "--format", "ours"]) == 0
+    told = capsys.readouterr().out
+    for words in ("gold documents found ", "(hop 1 ", "ended: answered 20, truncated by a budget 0.0%", "F1: "):
+        assert words in shown and words in told
+    assert " s, searches paid 0.0000" in shown and " s, searches paid 0.0000" in told
+
+
+def test_what_a_foreign_file_does_not_tell_is_left_out(file: Path, capsys: Captured) -> None:
+    found = scored([str(file), "--format", "r1-searcher"], capsys)
+    assert "truncated" in found and not {"calls_per_question", "cost_per_question", "seconds_per_question"} & set(found)
+
+
 def test_an_evaluation_compared_with_itself_differs_in_nothing(evaluate: Evaluate, capsys: Captured) -> None:
     run = str(evaluate("a", "random"))
     capsys.readouterr()
@@ -251,6 +289,74 @@ def test_acc_l_is_compared_once_both_are_judged(evaluate: Evaluate, asked: list[
     assert main(["compare", str(random), str(oracle), "--json"]) == 0
     acc_l = json.loads(capsys.readouterr().out)["metrics"]["acc_l"]
     assert acc_l["b"] > 0.9 > acc_l["a"] and acc_l["n"] == 20
+    assert main(["compare", str(random), str(oracle)]) == 0
+    assert "ACC_L by some-model (0123abcd)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def judged_apart(evaluate: Evaluate) -> tuple[Path, Path]:
+    """One evaluation by two judges who contradict one another, the other by the second of them only."""
+    from search_agents.evaluation.judge import Judgement, JudgementLog, judge_prompt
+    from search_agents.evaluation.saved import read_saved
+
+    runs = evaluate("a", "random"), evaluate("b", "oracle")
+    two = {"judge-two (02)": "True"}
+    for run, judges in zip(runs, ({"judge-one (01)": "False", **two}, two), strict=True):
+        file = run / "transcripts-0.jsonl"
+        asked = [(each.transcript.question.id, judge_prompt(each.transcript).user) for each in read_saved(file, "ours")]
+        JudgementLog(file.with_name("judgements-transcripts-0.jsonl")).add(
+            Judgement(question_id=id_, model=model, prompt=prompt, reply=reply)
+            for model, reply in judges.items()
+            for id_, prompt in asked
+        )
+    return runs
+
+
+def test_the_verdicts_of_two_judges_are_not_compared(
+    judged_apart: tuple[Path, Path], tmp_path: Path, capsys: Captured
+) -> None:
+    first, second = judged_apart
+    log = first / "judgements-transcripts-0.jsonl"
+    log.write_text("".join(line for line in log.read_text().splitlines(True) if "judge-one" in line))
+    capsys.readouterr()
+    assert main(["compare", str(first), str(second), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "acc_l" not in found["metrics"] and found["judge"] is None
+    assert "A is judged by judge-one (01) and B by judge-two (02)" in found["no_acc_l"]
+    assert main(["compare", str(first), str(second)]) == 0
+    out = capsys.readouterr().out
+    assert "ACC_L is left out: A is judged by judge-one (01)" in out and "ACC_L (judge)" not in out
+
+
+@pytest.mark.parametrize("name", ["judge-two", "judge-two (02)"])
+def test_of_several_judges_the_one_named_counts(judged_apart: tuple[Path, Path], name: str, capsys: Captured) -> None:
+    argv = ["compare", *map(str, judged_apart)]
+    capsys.readouterr()
+    assert main(argv) == 2
+    assert "Say which one counts: --judge MODEL" in capsys.readouterr().err
+    assert main([*argv, "--judge", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    acc_l = found["metrics"]["acc_l"]
+    assert (acc_l["a"], acc_l["b"], found["judge"], found["no_acc_l"]) == (1.0, 1.0, "judge-two (02)", "")
+
+
+def test_a_judge_who_has_judged_nothing_there_is_refused_with_those_who_have(
+    judged_apart: tuple[Path, Path], capsys: Captured
+) -> None:
+    capsys.readouterr()
+    assert main(["compare", *map(str, judged_apart), "--judge", "judge-one"]) == 2
+    err = capsys.readouterr().err
+    assert "'judge-one' has judged no answer of" in err and "who has: judge-two (02)" in err
+
+
+def test_an_answer_without_a_verdict_leaves_acc_l_out_and_is_counted(
+    judged_apart: tuple[Path, Path], capsys: Captured
+) -> None:
+    log = judged_apart[1] / "judgements-transcripts-0.jsonl"
+    log.write_text("".join(log.read_text().splitlines(True)[1:]))
+    capsys.readouterr()
+    assert main(["compare", *map(str, judged_apart), "--judge", "judge-two"]) == 0
+    assert "ACC_L is left out: judge-two (02) has not judged " in capsys.readouterr().out
 
 
 def test_an_evaluation_that_is_not_finished_is_told_how_to_go_on(

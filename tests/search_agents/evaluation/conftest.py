@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,17 @@ def episode(tokenizer: Any) -> Episode:
         question_id="right", group=3, segments=tuple(segments), transcript=played, reward=1.5,
         reward_parts={"f1": 1.0, "format": 0.5}, metrics={"f1": 1.0}, stop_reason=StopReason.ANSWERED, valid=True,
     )  # fmt: skip
+
+
+def with_tokens(played: Transcript, tokenizer: Any) -> Transcript:
+    """The transcript as an engine with sessions leaves it: with the tokens of each segment."""
+    turns = []
+    for turn in played.turns:
+        ids = tuple(tokenizer.encode(turn.segment, add_special_tokens=False))
+        logprobs = tuple(round(-0.2 * (place % 20), 4) for place in range(len(ids)))
+        call = Call(purpose="segment", prompt_tokens=9, tokens=len(ids), token_ids=ids, logprobs=logprobs)
+        turns.append(dataclasses.replace(turn, calls=(call,)))
+    return dataclasses.replace(played, turns=tuple(turns))
 
 
 @pytest.fixture

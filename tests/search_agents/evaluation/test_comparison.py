@@ -6,7 +6,7 @@ import pytest
 from search_agents.cli import main
 from search_agents.config import ComparisonConfig
 from search_agents.evaluation.comparison import method_key, run_comparison
-from search_agents.evaluation.evaluate import HeldOut
+from search_agents.evaluation.evaluation_run import EvaluationRun
 from search_agents.methods.floor_and_ceiling import RandomAgent
 
 from search_env.errors import ConfigError, EngineUnavailable
@@ -39,11 +39,11 @@ def test_started_again_it_does_what_is_left_and_nothing_else(tmp_path, monkeypat
     before = (tmp_path / "FictionalWiki-v0-test" / "oracle" / "result.json").stat().st_mtime_ns
     transcripts = tmp_path / "FictionalWiki-v0-test" / "random" / "transcripts-0.jsonl"
 
-    def stop(*arguments, **settings):
+    def stop(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(HeldOut, "measure", stop)
+        patch.setattr(EvaluationRun, "_measure", stop)
         with pytest.raises(KeyboardInterrupt, match="go on with the same command"):
             run_comparison(config("oracle", "random"), tmp_path, tell=lambda line: None)
     assert not transcripts.exists()

@@ -10,6 +10,7 @@ from search_env.errors import ConfigError
 from search_env.types import (
     Action,
     ActionKind,
+    Call,
     Document,
     FormatVerdict,
     Hit,
@@ -182,4 +183,35 @@ def test_every_answer_metric_has_its_interval_and_both_normalisations() -> None:
 
 def test_what_searches_cost_is_told_a_question() -> None:
     paid = dataclasses.replace(played("Oslo"), spending={"serper": Spending(calls=2, cost=0.5)})
-    assert score([paid, played("Oslo")]).cost_per_question == 0.25
+    scores = score([paid, played("Oslo")])
+    assert (scores.search_cost_per_question, scores.model_cost_per_question, scores.cost_per_question) == (
+        0.25,
+        0,
+        0.25,
+    )
+
+
+def calling(*calls: Call) -> Transcript:
+    episode = played("Oslo")
+    return dataclasses.replace(episode, turns=tuple(dataclasses.replace(turn, calls=calls) for turn in episode.turns))
+
+
+def test_what_the_model_costs_is_told_apart_from_the_searches_and_counted_with_them() -> None:
+    calls = [Call(purpose="answer", prompt_tokens=30, tokens=5, cost=0.5), Call(purpose="sum", text="a note")]
+    paid = dataclasses.replace(calling(*calls, *calls), spending={"serper": Spending(calls=2, cost=0.5)})
+    scores = score([paid, calling(calls[0])])
+    assert (scores.calls_per_question, scores.read_tokens_per_question, scores.written_tokens_per_question) == (
+        1.5, 45, 7.5,
+    )  # fmt: skip
+    assert (scores.search_cost_per_question, scores.model_cost_per_question, scores.cost_per_question) == (
+        0.25, 0.75, 1.0,
+    )  # fmt: skip
+
+
+def test_a_call_whose_tokens_nobody_told_is_counted_and_its_tokens_and_price_are_unknown() -> None:
+    told = Call(purpose="answer", prompt_tokens=30, tokens=5)
+    scores = score([calling(told), calling(told, Call(purpose="answer", prompt_tokens=None, tokens=None, cost=None))])
+    assert scores.calls_per_question == 1.5
+    assert (scores.read_tokens_per_question, scores.written_tokens_per_question) == (None, None)
+    assert (scores.model_cost_per_question, scores.cost_per_question) == (None, None)
+    assert scores.search_cost_per_question == 0

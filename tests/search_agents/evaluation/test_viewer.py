@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from search_agents.cli import main
+from search_agents.evaluation.rescoring import rescore
+from search_agents.evaluation.saved import read_saved
 from search_agents.evaluation.transcript_log import transcript_record
 from search_agents.evaluation.viewer import Payload, make_page, make_payload
 from search_agents.evaluation.viewer.tokens import pieces_of
@@ -20,7 +22,7 @@ from search_agents.rollout import Episode
 
 from search_env.errors import ConfigError, DatasetError, RunError
 
-from .conftest import EVERY_OUTCOME, HOSTILE, transcript, write_lines
+from .conftest import EVERY_OUTCOME, HOSTILE, transcript, with_tokens, write_lines
 
 Captured = pytest.CaptureFixture[str]
 
@@ -97,6 +99,88 @@ def test_tokens_have_their_text_mask_and_log_probs_and_sum_to_the_episode(traini
     assert ["".join(segment["pieces"]) for segment in segments] == [segment.text for segment in episode.segments]
 
 
+@pytest.mark.parametrize(
+    ("learner", "stop", "trained"),
+    [
+        ({"mask_overlong": True}, "max_tokens", []),
+        ({"mask_overlong": True}, "answered", ["sampled"]),
+        ({"mask_documents": False}, "max_tokens", ["observation", "sampled"]),
+        ({"mask_documents": False, "mask_overlong": True}, "max_tokens", []),
+        ({}, "answered", None),
+    ],
+)
+def test_what_a_step_trained_on_follows_from_the_learner_of_the_run(
+    learner: dict[str, bool], stop: str, trained: list[str] | None, training_run: Path, episode: Episode
+) -> None:
+    (training_run / "meta.json").write_text(json.dumps({"config": {"learner": learner}}))
+    record = {**json.loads(episode.to_json()), "rank": "best"}
+    record["transcript"]["stop_reason"] = stop
+    file = write_lines(training_run / "episodes" / "step_000010.jsonl", [record])
+    for path in (training_run, file):
+        assert episodes_of(make_payload([path], limit=5))["right"]["trained"] == trained
+    assert episodes_of(make_payload([training_run], limit=5))["wrong"]["trained"] is None, (
+        "an evaluation trains nothing"
+    )
+
+
+def test_the_tokens_of_an_evaluation_are_those_that_its_calls_kept(training_run: Path, tokenizer: Any) -> None:
+    played = [with_tokens(transcript("kept"), tokenizer), transcript("old")]
+    write_lines(training_run / "evaluations" / "after.jsonl", [transcript_record(each) for each in played])
+    found = episodes_of(make_payload([training_run], limit=5))
+    assert found["old"]["segments"] == []
+    kept, (search, last) = found["kept"], played[0].turns
+    assert [(each["kind"], each["text"]) for each in kept["segments"]] == [
+        ("sampled", search.segment), ("observation", search.observation), ("sampled", last.segment),
+    ]  # fmt: skip
+    assert ["".join(each["pieces"]) for each in kept["segments"]] == [search.segment, "", last.segment]
+    assert kept["segments"][0]["logprobs"] == list(search.calls[0].logprobs)
+    assert kept["trained"] is None
+
+
+def test_the_tokenizer_of_an_evaluation_is_that_of_the_model_it_names(
+    tmp_path: Path, training_run: Path, tokenizer: Any
+) -> None:
+    description = {"config": {"model": {"path": str(training_run)}}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(description))
+    file = write_lines(tmp_path / "transcripts-0.jsonl", [transcript_record(with_tokens(transcript("one"), tokenizer))])
+    for path in (tmp_path, file):
+        (shown,) = make_payload([path], limit=5)["runs"][0]["episodes"]
+        assert "".join(shown["segments"][0]["pieces"]) == shown["turns"][0]["segment"]
+    (tmp_path / "evaluation.json").write_text(json.dumps({"config": {"model": {"path": "nobody/nothing"}}}))
+    (shown,) = make_payload([tmp_path], limit=5)["runs"][0]["episodes"]
+    assert shown["segments"][0]["pieces"] == [], "it is not asked for on the network"
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        {"token_ids": "abc"},
+        {"token_ids": [-1]},
+        {"token_ids": [1 << 40]},
+        {"token_ids": [1], "logprobs": ["0"]},
+        {"token_ids": [1, 2], "logprobs": [0]},
+    ],
+)
+def test_tokens_that_are_none_are_a_malformed_row(tmp_path: Path, tokenizer: Any, tokens: dict[str, Any]) -> None:
+    evaluated = transcript_record(with_tokens(transcript("one"), tokenizer))
+    evaluated["turns"][0]["calls"][0].update(tokens)
+    played = {"transcript": transcript_record(transcript("one")), "reward": 1.0, "reward_parts": {}}
+    played |= {"segments": [{"kind": "sampled", "text": "", **tokens}]}
+    for row in (evaluated, played):
+        with pytest.raises(DatasetError, match=r"a\.jsonl:1: is no episode .*'(token_ids|logprobs)' must be"):
+            make_payload([write_lines(tmp_path / "a.jsonl", [row])], limit=5, model="tiny")
+
+
+def test_scores_do_not_depend_on_the_tokens_that_were_kept(tmp_path: Path, tokenizer: Any) -> None:
+    played = [*EVERY_OUTCOME.values(), transcript("hostile", HOSTILE)]
+    scores = []
+    for name, transcripts in (("old", played), ("new", [with_tokens(each, tokenizer) for each in played])):
+        file = write_lines(tmp_path / name / "a.jsonl", [transcript_record(each) for each in transcripts])
+        read = read_saved(file, "ours")
+        scores.append(rescore(Path("a"), "ours", read, [None] * len(read)).to_dict())
+    assert scores[0] == scores[1]
+
+
 def test_without_a_tokenizer_the_text_of_the_segments_is_left(tmp_path: Path, episode: Episode) -> None:
     file = tmp_path / "trajectories.jsonl"
     file.write_text(episode.to_json() + "\n")
@@ -146,6 +230,43 @@ def test_two_runs_show_the_questions_they_share(evaluation: Path, later: Path) -
     assert list(episodes_of(payload, 0)) == list(episodes_of(payload, 1)) == ["right", "wrong"]
     assert [run["name"] for run in payload["runs"]] == ["before", "after"]
     assert [list(episodes_of(make_payload([evaluation, later], limit=1), run)) for run in (0, 1)] == [["right"]] * 2
+
+
+def evaluated(folder: Path, *names: str, count: int = 30) -> Path:
+    """The folder of a training run whose evaluations are of the same questions."""
+    for name in names:
+        records = [transcript_record(transcript(f"q{number}")) for number in range(count)]
+        write_lines(folder / "evaluations" / f"{name}.jsonl", records)
+    return folder
+
+
+def test_of_two_long_runs_the_episodes_of_one_question_and_origin_are_shown_together(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / "a", "before", "stage1", "after"), evaluated(tmp_path / "b", "after", "before")]
+    first, second = (
+        [(episode["question"]["id"], episode["origin"]) for episode in run["episodes"]]
+        for run in make_payload(runs, limit=7)["runs"]
+    )
+    assert sorted(first) == sorted(second) and len(first) == 7
+    assert {origin for _, origin in first} == {"evaluation after", "evaluation before"}
+
+
+def test_of_runs_without_a_common_origin_each_question_has_an_episode_on_both_sides(tmp_path: Path) -> None:
+    records = [transcript_record(transcript(f"q{number}")) for number in range(30)]
+    file = write_lines(tmp_path / "transcripts-0.jsonl", records).parent
+    runs = make_payload([evaluated(tmp_path / "run", "before", "after"), file], limit=7)["runs"]
+    first, second = ([episode["question"]["id"] for episode in run["episodes"]] for run in runs)
+    assert first == second and len(set(first)) == 7
+
+
+def test_what_one_run_alone_has_fills_the_room_that_pairs_leave(tmp_path: Path) -> None:
+    runs = [evaluated(tmp_path / "a", "before", "after", count=3), evaluated(tmp_path / "b", "before", count=2)]
+    first, second = make_payload(runs, limit=4)["runs"]
+    origins = [
+        [(episode["origin"].split()[1], episode["question"]["id"]) for episode in run["episodes"]]
+        for run in (first, second)
+    ]
+    assert origins[1] == [("before", "q0"), ("before", "q1")]
+    assert origins[0] == [("after", "q0"), ("after", "q1"), *origins[1]]
 
 
 def test_two_runs_without_a_common_question_are_refused(evaluation: Path, tmp_path: Path) -> None:
@@ -216,7 +337,7 @@ def test_what_cannot_be_shown_is_said_with_what_to_give_instead(evaluation: Path
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DatasetError, match="holds no episodes"):
         make_payload([tmp_path / "empty.jsonl"], limit=5)
-    with pytest.raises(DatasetError, match=r"bad\.jsonl:1: is no transcript"):
+    with pytest.raises(DatasetError, match=r"^[^ ]*bad\.jsonl:1: is no transcript"):
         make_payload([write_lines(tmp_path / "bad.jsonl", [{"turns": []}])], limit=5)
     with pytest.raises(DatasetError, match=r"bad\.jsonl:1: is no episode"):
         make_payload([write_lines(tmp_path / "bad.jsonl", [{"segments": []}])], limit=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from search_agents.cli import main
 from search_agents.evaluation.transcript_log import transcript_record
+from search_agents.rollout import Episode
 
 from .conftest import HOSTILE, transcript, write_lines
 
@@ -144,6 +146,69 @@ def test_two_runs_stand_side_by_side_on_the_same_question(evaluation: Path, late
     assert left["x"] + left["width"] <= right["x"] and left["y"] == right["y"]
 
 
+@pytest.fixture
+def trained_twice(tmp_path: Path) -> tuple[Path, Path]:
+    """Two training runs with two evaluations of two questions each; the evaluation of stage 1 has the first run only.
+
+    The gold answer is Oslo.
+    """
+    answers = {
+        "a": {"after": ("Lima", "Lima"), "before": ("Lima", "Oslo"), "stage1": ("Oslo", "Oslo")},
+        "b": {"after": ("Rome", "Rome"), "before": ("Oslo", "Oslo")},
+    }
+    for run, evaluations in answers.items():
+        for name, (one, another) in evaluations.items():
+            records = [transcript_record(transcript(*each)) for each in (("one", one), ("another", another))]
+            write_lines(tmp_path / run / "evaluations" / f"{name}.jsonl", records)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def panes(page: Any) -> list[tuple[str, str]]:
+    """Origin and answer of the episode on each side."""
+    shown = []
+    for pane in page.locator(".pane").all():
+        chosen = pane.locator("h3 select option:checked")
+        heading = chosen.inner_text() if chosen.count() else pane.locator("h3").inner_text()
+        shown.append((re.search(r"evaluation \w+", heading)[0], pane.locator("mark.answer").inner_text()))  # type: ignore[index]
+    return shown
+
+
+def chips(page: Any) -> list[list[str]]:
+    """The outcomes that the first row tells of each side."""
+    lines = page.locator("#rows li:visible").first.locator(".line").all()
+    return [line.locator(".chip").all_inner_texts() for line in lines]
+
+
+def test_two_runs_are_compared_at_the_same_origin_and_at_the_one_that_is_asked_for(
+    trained_twice: tuple[Path, Path], opened: Any
+) -> None:
+    page = opened(*trained_twice)
+    assert chips(page) == [["wrong", "wrong", "right"], ["wrong", "right"]]
+    page.get_by_label("From").select_option("evaluation before")
+    assert chips(page) == [["wrong"], ["right"]]
+    page.locator(".row:visible").first.click()
+    assert panes(page) == [("evaluation before", "Lima"), ("evaluation before", "Oslo")]
+    page.get_by_label("From").select_option("evaluation after")
+    assert panes(page) == [("evaluation after", "Lima"), ("evaluation after", "Rome")], "an open row follows"
+    page.get_by_label("From").select_option("evaluation stage1")
+    assert "No episode of this question fits the filters." in page.locator(".pane").nth(1).inner_text()
+    page.get_by_label("From").select_option("the whole run")
+    assert panes(page) == [("evaluation after", "Lima"), ("evaluation after", "Rome")]
+    page.get_by_label("Outcome of A").select_option("right")
+    assert panes(page) == [("evaluation stage1", "Oslo"), ("evaluation after", "Rome")], "B has no such evaluation"
+
+
+def test_the_outcomes_of_two_runs_are_asked_of_one_origin(trained_twice: tuple[Path, Path], opened: Any) -> None:
+    page = opened(*trained_twice)
+    page.get_by_label("Outcome of A").select_option("wrong")
+    page.get_by_label("Outcome of B").select_option("right")
+    assert listed(page) == ["one"], "to the other question A was wrong after, B right before"
+    page.locator(".row:visible").click()
+    assert panes(page) == [("evaluation before", "Lima"), ("evaluation before", "Oslo")]
+    page.get_by_label("Text").fill("Rome")
+    assert listed(page) == [], "that was another evaluation's answer"
+
+
 def test_tokens_are_shaded_by_mask_and_probability(training_run: Path, opened: Any) -> None:
     page = opened(training_run)
     page.get_by_label("From").select_option("step 10, best")
@@ -162,6 +227,51 @@ def test_tokens_are_shaded_by_mask_and_probability(training_run: Path, opened: A
     assert page.locator(".tokens").inner_text().startswith("Question: Où? 雪")
     page.keyboard.press("t")
     assert page.locator(".tokens").count() == 0 and page.locator(".turn").count() == 2
+
+
+def shading(page: Any) -> dict[str, str]:
+    """The words of the legend, and how each is underlined."""
+    underline = "each => { const {borderBottomStyle: s, borderBottomWidth: w} = getComputedStyle(each); return w + s; }"
+    spans = page.locator(".legend .segment").all()
+    return {span.inner_text(): span.evaluate(underline) for span in spans}
+
+
+@pytest.mark.parametrize(
+    ("learner", "sampled", "observation"),
+    [
+        ({"mask_documents": True}, "trained on", "masked"),
+        ({"mask_documents": False}, "trained on", "trained on"),
+        ({"mask_overlong": True}, "trained on", "masked"),
+    ],
+)
+def test_the_legend_tells_what_the_learner_of_the_run_masked(
+    learner: dict[str, bool], sampled: str, observation: str, training_run: Path, opened: Any
+) -> None:
+    (training_run / "meta.json").write_text(json.dumps({"config": {"learner": learner}}))
+    page = opened(training_run)
+    page.get_by_label("From").select_option("step 10, best")
+    page.locator(".row:visible").click()
+    page.keyboard.press("t")
+    line = {"trained on": "2pxsolid", "masked": "0pxnone"}
+    words = {
+        "prompt": "0pxnone",
+        f"sampled: {sampled}": line[sampled],
+        f"observation: {observation}": line[observation],
+    }
+    assert shading(page) == words
+    part = page.locator(".tokens .segment.observation")
+    assert part.get_attribute("title").startswith(f"observation: {observation}, ")
+    assert part.evaluate("each => getComputedStyle(each).borderBottomStyle") == line[observation][3:]
+
+
+def test_without_a_learner_the_legend_says_who_wrote_and_nothing_of_a_loss(
+    tmp_path: Path, episode: Episode, opened: Any
+) -> None:
+    (tmp_path / "trajectories.jsonl").write_text(episode.to_json() + "\n")
+    page = opened(tmp_path / "trajectories.jsonl")
+    page.locator(".row").click()
+    page.keyboard.press("t")
+    assert shading(page) == {"prompt": "0pxnone", "sampled": "1pxdotted", "observation": "0pxnone"}
 
 
 def test_several_episodes_of_a_question_are_chosen_from(tmp_path: Path, later: Path, opened: Any) -> None:

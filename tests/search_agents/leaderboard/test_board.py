@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,15 @@ from typing import Any
 
 import pytest
 from search_agents.cli import main
-from search_agents.leaderboard.board import Board
+from search_agents.config import EvalConfig
+from search_agents.evaluation.evaluation_run import run_evaluation
+from search_agents.evaluation.paired import compare_runs, read_run
+from search_agents.leaderboard.board import Board, row_name
 from search_agents.leaderboard.row import read_row
 from search_agents.leaderboard.submit import candidates, evaluations_in
+from search_agents.methods.skr.encoders import HASHED_WORDS
+from search_agents.methods.skr.knn import NeighbourJudge
+from search_agents.methods.skr.rule import Label
 
 from search_env.errors import RunError
 
@@ -56,6 +63,50 @@ def test_a_row_says_what_was_measured_and_what_it_cost(bench: Path, full_board: 
     assert row.cost.calls == pytest.approx(stored["calls_per_question"], abs=1e-6)
     assert row.cost.read_tokens == pytest.approx(stored["read_tokens_per_question"], abs=1e-6)
     assert row.cost.seconds is not None and 0 < row.cost.seconds <= stored["seconds"] / 6 + 1e-3
+
+
+def added(board: Path, evaluation: Path) -> list[str]:
+    """The names of the rows that an evaluation becomes on a board."""
+    return [Board(board).add(candidate)[0] for candidate in candidates(evaluations_in(evaluation)[0][0])]
+
+
+def evaluated_with_part(folder: Path, question: str) -> Path:
+    """An evaluation of SKR with a part that says to search whatever is asked, by what it learned of a question."""
+    rows = [{"question": question, "label": Label.BETTER}] * 5
+    judge = NeighbourJudge.fit(rows, HASHED_WORDS, neighbours=5, index_same=False)
+    judge.save(folder / "part" / "knn", encoder=HASHED_WORDS, model="fictional-wiki")
+    method = {"name": "skr", "part": str(folder / "part")}
+    evaluation = {"questions": 2, "temperatures": [0.0]}
+    run_evaluation(EvalConfig.model_validate({"method": method, "evaluation": evaluation}), out=folder / "out")
+    return folder / "out"
+
+
+def test_parts_of_one_name_and_another_content_are_two_rows_and_of_the_same_content_one(tmp_path: Path) -> None:
+    asked = {"a": "Who?", "b": "Who?", "c": "Where?"}
+    first, again, other = (evaluated_with_part(tmp_path / name, question) for name, question in asked.items())
+    board = tmp_path / "board"
+    names = [name for folder in (first, again, other) for name in added(board, folder)]
+    assert names[0] == names[1] != names[2]
+    rows = Board(board).check().rows
+    told = {json.loads((folder / "evaluation.json").read_text())["method_fingerprint"] for folder in (first, other)}
+    assert {row.agent.fingerprint for row in rows.values()} == told and len(told) == 2
+    assert {row.agent.name for row in rows.values()} == {"skr-part=part"}
+    assert main(["leaderboard", "show", "--board", str(board)]) == 0
+    assert all(f"| {part} " in (board / "LEADERBOARD.md").read_text() for part in told)
+    assert "method_fingerprint" in compare_runs(read_run(first), read_run(other)).differing
+
+
+def test_a_row_of_a_version_that_did_not_keep_the_part_is_shown_under_its_name(board: Path) -> None:
+    file = file_of(board, "standard-rag")
+    edit(file, lambda row: row["agent"].pop("fingerprint"))
+    checked = Board(board).check()
+    assert checked.refused == () and file.stem in {name.rpartition("/")[2] for name in checked.rows}
+
+
+def test_an_evaluation_of_a_version_that_did_not_keep_the_part_becomes_a_row(bench: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bench / "FictionalWiki-v0-test" / "random", tmp_path / "random"))
+    edit(copy / "result.json", lambda result: result.pop("method_fingerprint"))
+    assert added(tmp_path / "board", copy) == added(tmp_path / "other", bench / "FictionalWiki-v0-test" / "random")
 
 
 def test_agents_without_a_model_have_neither_model_nor_prompt(full_board: Path) -> None:
@@ -153,6 +204,137 @@ def test_changed_episodes_are_noticed(change: Callable[[list[dict[str, Any]]], A
     assert message in refused.reason
 
 
+def forge(board: Path, change: Callable[[dict[str, Any]], Any], agent: str = "random") -> Path:
+    """Change the episodes of a row, and make the row agree with them."""
+    from search_agents.leaderboard.measure import measure, read_episodes
+
+    file = file_of(board, agent)
+    edit_episodes(file, lambda lines: [change(line) for line in lines])
+    episodes = file.with_suffix(".jsonl.gz")
+    transcripts = read_episodes(episodes)
+    found = measure(episodes, transcripts, [None] * len(transcripts)).model_dump(mode="json")
+    edit(file, lambda row: row["benchmark"].update(questions_hash=found["questions_hash"]))
+    edit(file, lambda row: row.update({key: found[key] for key in ("scores", "cost", "episodes_hash")}))
+    target = file.with_name(Path(row_name(read_row(file))).name + ".json")
+    episodes.rename(target.with_suffix(".jsonl.gz"))
+    return file.rename(target)
+
+
+def right_by_fiat(line: dict[str, Any]) -> None:
+    line["question"]["answers"] = [line["answer"] or "nothing"]
+
+
+def test_gold_answers_that_are_not_those_of_the_set_are_refused(board: Path, capsys: Captured) -> None:
+    file = forge(board, right_by_fiat)
+    assert read_row(file).scores.em > 0.9
+    assert main(["leaderboard", "check", "--board", str(board)]) == 2
+    err = capsys.readouterr().err
+    assert file.stem in err and "6 of 6 questions are not those of the set" in err and "in the episodes" in err
+    assert "oracle--" not in err
+    assert main(["leaderboard", "show", "--board", str(board)]) == 2
+    assert "| random" not in (board / "LEADERBOARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda line: line["question"].update(text=line["question"]["text"] + "!"), "is another question there"),
+        (lambda line: line["question"].update(id=line["question"]["id"] + "!"), "is not in it"),
+    ],
+)
+def test_questions_that_are_not_those_of_the_set_are_refused(
+    change: Callable[[dict[str, Any]], Any], message: str, board: Path
+) -> None:
+    forge(board, change)
+    (refused,) = Board(board).check().refused
+    assert message in refused.reason
+
+
+def test_another_name_for_the_data_does_not_hide_forged_answers(board: Path) -> None:
+    file = forge(board, right_by_fiat)
+    for changed in ({"data": "seed=7"}, {"dataset_hash": "0" * 16}, {"data": "seed=7", "dataset_hash": "0" * 16}):
+        edit(file, lambda row, changed=changed: row["benchmark"].update(changed))
+        moved = file.parents[1] / f"{row_name(read_row(file))}.json"
+        moved.parent.mkdir(exist_ok=True)
+        file.with_suffix(".jsonl.gz").rename(moved.with_suffix(".jsonl.gz"))
+        file = file.rename(moved)
+        (refused,) = Board(board).check().refused
+        assert "questions are not those of the set" in refused.reason
+
+
+def test_questions_of_nobodys_set_under_the_name_of_an_embedded_one_are_refused(board: Path) -> None:
+    file = forge(board, lambda line: line["question"].update(id=line["question"]["id"] + "!", answers=["x"]))
+    edit(file, lambda row: row["benchmark"].update(dataset_hash="0" * 16))
+    moved = file.parents[1] / f"{row_name(read_row(file))}.json"
+    moved.parent.mkdir()
+    file.with_suffix(".jsonl.gz").rename(moved.with_suffix(".jsonl.gz"))
+    file.rename(moved)
+    for data in ([], [str(board)]):
+        (refused,) = Board(board, data=data).check().refused
+        assert "dataset_hash is 0000000000000000 in the row and " in refused.reason
+
+
+def test_forged_gold_answers_are_not_added(bench: Path, tmp_path: Path, capsys: Captured) -> None:
+    from search_agents.evaluation.scorer import score
+    from search_agents.leaderboard.measure import read_episodes
+
+    copy = Path(shutil.copytree(bench / "FictionalWiki-v0-test" / "random", tmp_path / "random"))
+    file = copy / "transcripts-0.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        right_by_fiat(line)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    edit(copy / "result.json", lambda result: result["results"][0].update(score(read_episodes(file)).to_dict()))
+    assert main(["leaderboard", "add", str(copy), "--board", str(tmp_path / "board")]) == 2
+    err = capsys.readouterr().err
+    assert f"{file}: 6 of 6 questions are not those of the set" in err and "The row is refused" in err
+    assert not (tmp_path / "board").exists()
+
+
+@pytest.fixture
+def own_set(board: Path, tmp_path: Path) -> Path:
+    """The data of the board's questions as a set of somebody's own, and the board's rows about that."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    episodes = gzip.decompress(file_of(board, "oracle").with_suffix(".jsonl.gz").read_bytes())
+    lines = [json.loads(line) for line in episodes.splitlines()]
+    rows = [
+        {"id": q["id"], "question": q["text"], "answers": q["answers"]} for q in (line["question"] for line in lines)
+    ]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for file in board.glob("rows/*/*.json"):
+        edit(file, lambda row: row["benchmark"].update(environment="SearchQA-Custom-v0", data="data"))
+        moved = board / "rows" / f"{row_name(read_row(file))}.json"
+        moved.parent.mkdir(exist_ok=True)
+        file.with_suffix(".jsonl.gz").rename(moved.with_suffix(".jsonl.gz"))
+        file.rename(moved)
+    return folder
+
+
+def test_a_set_that_is_not_here_is_warned_of_and_compared_where_its_data_is_named(
+    board: Path, own_set: Path, capsys: Captured
+) -> None:
+    check = ["leaderboard", "check", "--board", str(board)]
+    assert main(check) == 0
+    assert "nobody has compared its questions and gold answers with the set" in capsys.readouterr().err
+    assert main([*check, "--data", str(own_set)]) == 0
+    assert capsys.readouterr().err == ""
+    forge(board, right_by_fiat)
+    assert main([*check, "--data", str(own_set)]) == 2
+    assert "6 of 6 questions are not those of the set" in capsys.readouterr().err
+
+
+def test_rows_of_one_set_that_hold_different_questions_are_warned_of(
+    board: Path, own_set: Path, capsys: Captured
+) -> None:
+    file = forge(board, right_by_fiat)
+    assert main(["leaderboard", "check", "--board", str(board)]) == 0
+    err = capsys.readouterr().err
+    assert "the rows hold different questions or gold answers" in err and file.stem in err
+    assert main(["leaderboard", "show", "--board", str(board)]) == 0
+    assert "## Not certain" in (board / "LEADERBOARD.md").read_text()
+
+
 def test_a_row_without_its_episodes_is_refused(board: Path) -> None:
     file_of(board, "oracle").with_suffix(".jsonl.gz").unlink()
     (refused,) = Board(board).check().refused
@@ -177,6 +359,19 @@ def test_a_row_of_another_schema_is_refused_with_file_and_key(
         read_row(file)
     assert message in str(raised.value)
     assert message in Board(board).check().refused[0].reason
+
+
+def test_a_row_that_counts_the_price_of_the_searches_alone_is_read_and_checked_as_such(board: Path) -> None:
+    file = file_of(board, "standard-rag")
+    edit(file, lambda row: [row["cost"].pop(key) for key in ("search_money", "model_money")])
+    edit_episodes(
+        file, lambda lines: [call.pop("cost") for line in lines for turn in line["turns"] for call in turn["calls"]]
+    )
+    digest = hashlib.sha256(gzip.decompress(file.with_suffix(".jsonl.gz").read_bytes())).hexdigest()
+    edit(file, lambda row: row.update(episodes_hash=digest))
+    assert read_row(file).cost.money == 0 and not Board(board).check().refused
+    edit(file, lambda row: row["cost"].update(money=0.5))
+    assert "cost.money is 0.5 in the row" in Board(board).check().refused[0].reason
 
 
 def test_a_row_cannot_stand_under_the_name_of_another(board: Path) -> None:

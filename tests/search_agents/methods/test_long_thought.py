@@ -279,6 +279,8 @@ def test_the_best_rewarded_of_several_responses_is_taken(
     assert purposes(transcript) == ["thought and output"] * 3 + ["process reward"] * 3
     assert transcript.turns[-1].calls[3].text.startswith(f"response 1: {means[0]:.4f} ({rewards[0][0]:.4f}, ")
     assert method.fingerprint == prm.fingerprint and len(set(means)) == 3
+    alone: Any = make_method({"name": "skywork-o1", "prm": str(prm_folder)}, setting)
+    assert alone.fingerprint is None
 
 
 @pytest.mark.parametrize(("aggregate", "reward"), [("mean", 0.5), ("min", 0.2), ("last", 0.4)])

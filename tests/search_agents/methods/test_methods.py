@@ -213,6 +213,46 @@ def test_rag_opens_the_answer_for_a_model_that_does_not_give_one(said: str, comp
     assert bench.retriever.queries == ["Peru capital?"]  # its own second search is not run
 
 
+def by_prompt(prompt: str) -> str:
+    """An answer where one is opened, Peru's by itself, and a thought that ends in nothing anywhere else."""
+    if prompt.endswith("<answer>"):
+        return " Santiago </answer>" if "Chile" in prompt else " Lima"
+    return "I know. </think><answer> Lima </answer>" if "Peru capital?" in prompt else "I do not know. "
+
+
+class InTokens(ScriptedEngine):
+    """Says by the prompt what `ScriptedEngine(by_prompt)` says, through sessions."""
+
+    def _script(self, prompt: Sequence[int]) -> Sequence[str]:
+        return [by_prompt(self.tokenizer.decode(prompt))]
+
+
+@pytest.mark.parametrize(
+    ("method", "max_tokens", "expected"),
+    [
+        ("naive-generation", 2000, ["Lima", "Lima", "Santiago"]),
+        ("standard-rag", 2000, ["Lima", "Lima", "Santiago"]),
+        ("standard-rag", 290, ["Lim", "Lima", "Santiago"]),  # room for part of an answer that is opened
+        ("standard-rag", 260, [None, "Lima </answ", None]),  # for a thought only
+        ("standard-rag", 120, [None, None, None]),
+        ("naive-generation", 40, [None, None, None]),
+    ],
+)
+def test_an_engine_of_texts_gives_the_answers_of_one_with_sessions(
+    method: str, max_tokens: int, expected: list[str | None]
+) -> None:
+    bench = Bench(max_tokens=max_tokens)
+    in_text, in_tokens = (
+        sorted(
+            make_method(method, dataclasses.replace(bench.setting, engine=engine)).run(QUESTIONS),
+            key=lambda transcript: QUESTIONS.index(transcript.question),
+        )
+        for engine in (ScriptedEngine(by_prompt), InTokens({}))
+    )
+    assert in_text == in_tokens
+    assert answers(in_text) == expected
+
+
 def test_rag_gives_each_dialect_its_own_search_turn() -> None:
     bench = Bench("<think>!</think><answer> Lima </answer>", dialect="search-r1")
     (transcript,) = bench.run("standard-rag", QUESTIONS[1:2])
@@ -291,6 +331,17 @@ def test_a_forced_query_opens_the_first_segment(dialect: str, said: str, first: 
     (transcript,) = bench.run("r1-searcher-forced-query", QUESTIONS[1:2])
     assert transcript.segments[0] == first
     assert transcript.queries == ("Peru",)
+
+
+@pytest.mark.parametrize("name", ["r1-searcher", "r1-searcher-forced-query"])
+def test_the_policy_tells_the_tokens_of_each_segment_that_it_sampled(name: str) -> None:
+    bench = Bench("<begin_of_query> Peru <end_of_query>", "</think> <answer> Lima </answer>")
+    (transcript,) = bench.run(name, QUESTIONS[1:2])
+    calls = [turn.calls[0] for turn in transcript.turns]
+    said = [ByteTokenizer().decode(call.token_ids) for call in calls]
+    assert said == ["<begin_of_query> Peru <end_of_query>", "</think> <answer> Lima </answer>"]
+    assert all(segment.endswith(text) for segment, text in zip(transcript.segments, said, strict=True))
+    assert [len(call.logprobs) for call in calls] == [call.tokens for call in calls]
 
 
 def test_the_policy_searches_as_often_as_it_likes() -> None:

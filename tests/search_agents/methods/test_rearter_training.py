@@ -122,7 +122,7 @@ def test_a_stronger_model_annotates_what_was_never_answered_right(
 ) -> None:
     loaded: list[str] = []
 
-    def stronger(name: str) -> ScriptedEngine:
+    def stronger(name: str, **_: str) -> ScriptedEngine:
         loaded.append(name)
         return ScriptedEngine(world())
 
@@ -146,7 +146,7 @@ def test_the_explanation_model_may_be_another_one(
 
     monkeypatch.setattr(
         "search_agents.engines.transformers.TransformersEngine.from_pretrained",
-        lambda name: ScriptedEngine(lambda prompt: f"{name} <answer> finds it weak."),
+        lambda name, **_: ScriptedEngine(lambda prompt: f"{name} <answer> finds it weak."),
     )
     given = ReARTeR.Options(explainer="critic", chains=1, lookahead=1, max_steps=1)
     method = ReARTeR(setting(world()), given, scorer=Constant())
@@ -154,6 +154,62 @@ def test_the_explanation_model_may_be_another_one(
     critiques = [call.text for turn in transcript.turns for call in turn.calls if call.purpose == "critique, critic"]
     assert critiques == ["critic ‹answer› finds it weak."]
     assert method.fingerprint == "Constant, explained by critic"
+    folder, told = tmp_path / "critic", set()
+    folder.mkdir()
+    for content in ("{}", '{"trained": "anew"}'):
+        (folder / "config.json").write_text(content)
+        told.add(ReARTeR(setting(world()), ReARTeR.Options(explainer=str(folder)), scorer=Constant()).fingerprint)
+    assert len(told) == 2 and not any(str(tmp_path) in each for each in told)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """What is loaded, in which format and where to; whatever is meant for a GPU is loaded on the CPU."""
+    found: list[tuple[str, str, str]] = []
+    new, saved = RewardModel.from_pretrained, RewardModel.load
+
+    def note(name: str | Path, dtype: str, device: str) -> None:
+        found.append((Path(name).name, dtype, device))
+
+    def from_pretrained(name: str, *, dtype: str, device: str, **more: Any) -> RewardModel:
+        note(name, dtype, device)
+        return new(name, dtype=dtype, **more)
+
+    def load(folder: Path, *, dtype: str, device: str) -> RewardModel:
+        note(folder, dtype, device)
+        return saved(folder, dtype=dtype)
+
+    def engine(name: str, *, dtype: str, device: str) -> ScriptedEngine:
+        note(name, dtype, device)
+        return ScriptedEngine(world())
+
+    monkeypatch.setattr(RewardModel, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(RewardModel, "load", load)
+    monkeypatch.setattr("search_agents.engines.transformers.TransformersEngine.from_pretrained", engine)
+    return found
+
+
+def test_every_model_is_loaded_in_the_format_and_on_the_device_that_its_options_name(
+    encoder: str, tmp_path: Path, loaded: list[tuple[str, str, str]]
+) -> None:
+    given = {
+        "encoder_dtype": "bfloat16", "encoder_device": "cuda:1",
+        "stronger": "large", "stronger_dtype": "float16", "stronger_device": "cuda:2",
+    }  # fmt: skip
+    weak = setting(lambda prompt: "rain" if "capital 1" in prompt else world()(prompt))
+    fit(weak, QUESTIONS, tmp_path, options(encoder, held_out=0.4, critiques=1, **given))
+    at_fit = [("large", "float16", "cuda:2"), (Path(encoder).name, "bfloat16", "cuda:1")]
+    assert loaded == [*at_fit, (REWARD_MODEL, "bfloat16", "cuda:1")]
+    loaded.clear()
+    given = {
+        "reward_model_dtype": "bfloat16", "reward_model_device": "cuda:3",
+        "explainer": "critic", "explainer_dtype": "float32", "explainer_device": "cuda:4",
+    }  # fmt: skip
+    method = make_method({"name": "rearter", "part": str(tmp_path), **given}, setting(world()))
+    assert loaded == [(REWARD_MODEL, "bfloat16", "cuda:3"), ("critic", "float32", "cuda:4")]
+    assert method._scorer._encoder.dtype is torch.bfloat16
+    (transcript,) = method.run(QUESTIONS[:1])
+    assert transcript.answer == "Oslo"
 
 
 def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:

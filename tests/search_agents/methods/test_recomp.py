@@ -238,6 +238,19 @@ def test_rows_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
     assert (folder / LABELS).read_text() == (tmp_path / "whole" / LABELS).read_text()
 
 
+def test_a_question_with_a_sentence_too_long_for_the_model_is_left_out_and_not_asked_again(tmp_path: Path) -> None:
+    bench = Bench()
+    score, long = bench.engine.score, candidates(DOCUMENTS[3:4])[1].text
+    bench.engine.score = lambda requests: [  # type: ignore[method-assign]
+        None if request.context.startswith(long) else scored
+        for request, scored in zip(requests, score(requests), strict=True)
+    ]
+    rows = collect(bench.setting, QUESTIONS[:9], tmp_path)
+    assert [row.id for row in rows] == [f"q{number}" for number in range(9) if number != 3]
+    again = Bench()
+    assert collect(again.setting, QUESTIONS[:9], tmp_path) == rows and again.scored == []
+
+
 def test_rows_are_kept_when_the_retriever_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench()
     search, calls = bench.retriever.search, iter([True, False])
@@ -331,6 +344,7 @@ def test_a_trained_compressor_beats_its_untrained_self_on_questions_held_out(enc
     assert figures["trained_on"] + figures["held_out"] == 64 and 5 < figures["held_out"] < 25
     assert figures["trained"]["hit"] >= 0.9 > 0.6 > max(figures[name]["hit"] for name in ("untrained", "bm25"))
     assert figures["chance"]["hit"] == 0.25
+    assert figures["trained"]["recall_1"] >= 0.9 > 0.6 > figures["bm25"]["recall_1"]
     assert figures["trained"]["gain"] > figures["untrained"]["gain"]
     assert json.loads((tmp_path / "recomp.json").read_text()) == figures
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {file.name for file in tmp_path.iterdir()}

@@ -239,6 +239,12 @@ def test_the_ending_of_an_answer_is_no_part_of_its_likelihood(logprobs: Any, fin
     assert likelihood(Completion(text="x", finish=finish, logprobs=logprobs)) == pytest.approx(math.exp(mean))
 
 
+def test_an_ending_that_a_server_leaves_out_is_not_taken_off_an_answer() -> None:
+    told = Completion(text="x", finish=FinishReason.EOS, logprobs=(-1.0, -3.0), tells_ending=False)
+    assert likelihood(told) == pytest.approx(math.exp(-2.0))
+    assert likelihood(Completion(text="", finish=FinishReason.EOS, tells_ending=False)) == 0.0
+
+
 def test_an_engine_that_tells_no_log_probs_is_named() -> None:
     with pytest.raises(ModelError, match="log-probs"):
         likelihood(Completion(text="x", finish=FinishReason.EOS))

@@ -3,7 +3,6 @@
   const OUTCOMES = ["right", "wrong", "no answer", "truncated", "invalid"];
   // How likely the model found its own token; the last bound is 0.
   const HEAT = [[0.99, "≥ 99 %"], [0.9, "≥ 90 %"], [0.5, "≥ 50 %"], [0.1, "≥ 10 %"], [0, "< 10 %"]];
-  const KINDS = {prompt: "prompt", sampled: "sampled: trained on", observation: "observation: masked"};
   const two = runs.length === 2;
   const byId = (id) => document.getElementById(id);
   const [rowList, panes, search, originSelect] = ["rows", "panes", "text", "origin"].map(byId);
@@ -34,35 +33,44 @@
   }
 
   /** What the text filter looks through. */
-  function words(row) {
-    const texts = row.sides.flat().flatMap((episode) => [
+  function words(episode) {
+    const texts = [
       episode.question.id, episode.question.text, ...episode.question.answers, episode.answer || "",
       ...episode.turns.flatMap((turn) => [
         turn.segment, turn.text, ...turn.hits.map((hit) => documents[hit.document].title),
       ]),
-    ]);
+    ];
     return texts.join("\n").toLowerCase();
   }
 
   function makeButton(row) {
     const [first] = row.sides.flat();
-    const button = make("button", "row", make("span", "question", first.question.text));
+    row.lines = row.sides.map(() => make("span", "line"));
+    const button = make("button", "row", make("span", "question", first.question.text), row.lines);
     button.type = "button";
-    row.sides.forEach((episodes, side) => {
-      const line = make("span", "line", two ? make("b", "", "AB"[side]) : null);
-      if (!episodes.length) line.append(make("span", "dim", "not shown"));
-      for (const episode of episodes) line.append(chip(episode.outcome));
-      if (episodes.length === 1) line.append(make("span", "answer", episodes[0].answer ?? ""));
-      if (!two) line.append(make("span", "dim", episodes[0].origin));
-      button.append(line);
-    });
     button.addEventListener("click", () => open(row, true));
     return button;
   }
 
+  /** Of each side of a row the episodes that fit the filters. */
+  function drawLines(row) {
+    row.fits.forEach((episodes, side) => {
+      const line = row.lines[side];
+      line.replaceChildren(...(two ? [make("b", "", "AB"[side])] : []));
+      if (!episodes.length) line.append(make("span", "dim", "not shown"));
+      for (const episode of episodes) {
+        const made = chip(episode.outcome);
+        made.title = visible(episode.origin);
+        line.append(made);
+      }
+      if (episodes.length === 1) line.append(make("span", "answer", episodes[0].answer ?? ""));
+      if (!two) line.append(make("span", "dim", episodes[0].origin));
+    });
+  }
+
   const rows = makeRows();
   for (const row of rows) {
-    row.words = words(row);
+    for (const episode of row.sides.flat()) episode.words = words(episode);
     row.button = makeButton(row);
     row.item = make("li", "", row.button);
     rowList.append(row.item);
@@ -85,20 +93,33 @@
   if (origins.length > 1) {
     byId("origin-label").hidden = false;
     option(originSelect, "", "the whole run");
-    for (const origin of origins) option(originSelect, origin, origin || "file");
+    origins.forEach((origin, place) => option(originSelect, place, origin || "file"));
   }
 
   const shown = () => rows.filter((row) => !row.item.hidden);
 
+  /** The origins that both sides of a row have, in the order of the first. */
+  const common = ([first, second = []]) =>
+    first.map((episode) => episode.origin).filter((origin) => second.some((episode) => episode.origin === origin));
+
+  /** Of each side of a row the episodes that fit the filters of origin and outcome. */
+  function fitting(row) {
+    const fits = row.sides.map((episodes, side) => episodes.filter((episode) =>
+      (!originSelect.value || episode.origin === origins[originSelect.value])
+      && (!outcomeSelects[side].value || episode.outcome === outcomeSelects[side].value)));
+    if (!common(row.sides).length || !outcomeSelects.every((select) => select.value)) return fits;
+    // "A wrong, B right" is asked of one origin, not of A before and B after.
+    const both = common(fits);
+    return fits.map((episodes) => episodes.filter((episode) => both.includes(episode.origin)));
+  }
+
   function filter() {
     const wanted = search.value.trim().toLowerCase();
-    const origin = origins.length > 1 ? originSelect.value : "";
     for (const row of rows) {
-      const fits = row.words.includes(wanted) && outcomeSelects.every((select, side) => {
-        const episodes = origin ? row.sides[side].filter((episode) => episode.origin === origin) : row.sides[side];
-        return select.value ? episodes.some((episode) => episode.outcome === select.value) : two || episodes.length > 0;
-      }) && (!origin || row.sides.flat().some((episode) => episode.origin === origin));
-      row.item.hidden = !fits;
+      row.fits = fitting(row);
+      row.item.hidden = !row.fits.flat().some((episode) => episode.words.includes(wanted))
+        || outcomeSelects.some((select, side) => select.value && !row.fits[side].length);
+      if (!row.item.hidden) drawLines(row);
     }
     const what = two ? "questions" : "episodes";
     const total = runs.some((run) => run.total > run.episodes.length)
@@ -184,14 +205,30 @@
 
   const heatOf = (logprob) => HEAT.findIndex(([bound]) => Math.exp(logprob ?? -Infinity) >= bound);
 
+  /** What a segment is, and what the loss of a training step did with it; of other episodes nobody knows. */
+  function meaning(episode, kind) {
+    if (kind === "prompt" || episode.trained === null) return kind;
+    return kind + (episode.trained.includes(kind) ? ": trained on" : ": masked");
+  }
+
+  const segmentClass = (episode, kind) => `segment ${kind}${episode.trained?.includes(kind) ? " trained" : ""}`;
+
+  function legend(episode) {
+    const kinds = [...new Set(episode.segments.map((each) => each.kind))];
+    return make("p", "legend",
+      kinds.map((kind) => make("span", segmentClass(episode, kind), meaning(episode, kind))),
+      episode.segments.some((each) => each.pieces.length && each.kind === "sampled") ? ["  probability of a sampled token: ",
+        HEAT.map(([, name], place) => make("span", "token heat-" + place, name))] : null);
+  }
+
   /** The tokens of an episode: by the mask, and where the model sampled, by how likely it found them. */
   function tokenBlock(episode) {
     const block = make("pre", "tokens");
     for (const each of episode.segments) {
       const {kind, logprobs, count} = each;
       const mean = logprobs.length ? logprobs.reduce((sum, value) => sum + (value ?? 0), 0) / logprobs.length : null;
-      const part = make("span", "segment " + kind);
-      part.title = `${KINDS[kind] ?? kind}${count ? `, ${count} tokens` : ""}`
+      const part = make("span", segmentClass(episode, kind));
+      part.title = `${meaning(episode, kind)}${count ? `, ${count} tokens` : ""}`
         + (mean === null ? "" : `, mean log-prob ${number(mean)}`);
       if (!each.pieces.length) part.append(visible(each.text));
       each.pieces.forEach((piece, place) => {
@@ -204,7 +241,7 @@
       });
       block.append(part);
     }
-    return block;
+    return [legend(episode), block];
   }
 
   function episodeBlock(episode) {
@@ -214,21 +251,25 @@
     return make("div", "episode", facts(episode), body);
   }
 
-  /** One side: the episode chosen among those of the question. */
+  /** One side: the episode chosen among those that fit; at first one whose origin the other side has as well. */
   function pane(row, side) {
-    const episodes = row.sides[side];
+    const episodes = row.fits[side];
     const heading = make("h3", "", two ? `${"AB"[side]} · ${runs[side].name} ` : runs[side].name + " ");
     const made = make("article", "pane", heading);
     if (!episodes.length) {
-      made.append(make("p", "dim", "No episode of this question is shown."));
+      const why = row.sides[side].length ? "fits the filters" : "is shown";
+      made.append(make("p", "dim", `No episode of this question ${why}.`));
       return made;
     }
-    let body = episodeBlock(episodes[0]);
+    const [origin] = common(row.fits);
+    const begun = Math.max(0, episodes.findIndex((episode) => episode.origin === origin));
+    let body = episodeBlock(episodes[begun]);
     if (episodes.length > 1) {
       const select = make("select", "");
       select.setAttribute("aria-label", "Episode of " + "AB"[side]);
       episodes.forEach((episode, place) =>
         option(select, place, `${place + 1} of ${episodes.length} · ${episode.origin} · ${episode.outcome}`));
+      select.value = begun;
       select.addEventListener("change", () => {
         const next = episodeBlock(episodes[select.value]);
         body.replaceWith(next);
@@ -242,14 +283,6 @@
     return made;
   }
 
-  function legend() {
-    const cut = runs.some((run) => run.episodes.some((each) => each.segments.some((part) => part.pieces.length)));
-    byId("legend").replaceChildren(
-      ...Object.entries(KINDS).map(([kind, name]) => make("span", "segment " + kind, name)),
-      ...(cut ? ["  probability of a sampled token: ",
-        ...HEAT.map(([, name], place) => make("span", "token heat-" + place, name))] : []));
-  }
-
   function open(row, focus) {
     current?.button.removeAttribute("aria-current");
     current = row;
@@ -257,7 +290,6 @@
     byId("hint").hidden = true;
     byId("bar").hidden = false;
     byId("asked").textContent = visible(row.sides.flat()[0].question.text);
-    byId("legend").hidden = !showTokens;
     panes.className = two ? "two" : "";
     panes.replaceChildren(...row.sides.map((_, side) => pane(row, side)));
     byId("detail").scrollTop = 0;
@@ -304,9 +336,11 @@
     act();
   });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  byId("filters").addEventListener("input", filter);
+  byId("filters").addEventListener("input", (event) => {
+    filter();
+    if (current && !current.item.hidden && event.target.matches("select")) open(current, false);
+  });
   byId("tokens").addEventListener("click", toggleTokens);
   byId("close").addEventListener("click", close);
-  legend();
   filter();
 })();

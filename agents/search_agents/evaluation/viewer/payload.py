@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from search_agents.evaluation.saved import FORMATS
 from search_agents.evaluation.searches import found_hops, repeated_queries
 from search_agents.evaluation.viewer.sources import Played, read_played
 from search_agents.evaluation.viewer.tokens import Pieces, find_pieces
+from search_agents.learning.episode_metrics import TRUNCATED
 from search_env import metrics
 from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError
-from search_env.types import Call, Document, StopReason, Turn
+from search_env.types import Call, Document, Turn
 
 __all__ = ["Outcome", "Payload", "make_payload", "outcome_of"]
+
+T = TypeVar("T")
 
 Payload = dict[str, Any]
 """Values that JSON can hold."""
 
-_TRUNCATED = frozenset(
-    {StopReason.MAX_SEARCHES, StopReason.MAX_TURNS, StopReason.MAX_CHARS, StopReason.MAX_TOKENS},
-)
+_Key = tuple[tuple[str, str], str]
+"""What tells an episode from the others of its run: its question and its origin."""
 _MOST_CHARACTERS = 50_000
 """Of a text of a call or an observation: one prompt of a method may hold a whole book."""
 
@@ -54,7 +57,8 @@ def make_payload(
 
     Args:
         runs: One or two; see `search_agents.evaluation.viewer.sources.read_played`.
-        limit: Most episodes of each run; of more, some are taken evenly over the whole run.
+        limit: Most episodes of each run; of more, some are taken evenly over the whole run. Of two runs, pairs of one
+            question and origin come first, then other pairs of one question, then what one run alone has.
         format_: Who saved the episodes.
         model: Whose tokenizer cuts the tokens; None takes that of the training run, if it is one.
         skip_malformed: Most malformed rows of each run that are left out.
@@ -66,13 +70,13 @@ def make_payload(
         ConfigError: If two runs have no question in common, or there is no such format.
         DatasetError: If a file cannot be read, a row is malformed, or there is no episode.
         ModelError: If `model` has no tokenizer that can be read.
-        RunError: If a folder holds no episodes.
+        RunError: If a folder holds no episodes, or the ``meta.json`` of its training run is damaged.
     """
 
     def played(run: Path) -> Iterable[Played]:
         return read_played(run, format_, SkippedRows(skip_malformed))
 
-    keys = [[episode.key for episode in played(run)] for run in runs]
+    keys = [[(episode.key, episode.origin) for episode in played(run)] for run in runs]
     for run, found in zip(runs, keys, strict=True):
         if not found:
             raise DatasetError(f"{run}: holds no episodes")
@@ -98,7 +102,7 @@ def outcome_of(played: Played, scores: Mapping[str, float]) -> Outcome:
     """
     if not played.valid:
         return Outcome.INVALID
-    if played.transcript.stop_reason in _TRUNCATED:
+    if played.transcript.stop_reason in TRUNCATED:
         return Outcome.TRUNCATED
     if played.transcript.answer is None:
         return Outcome.NO_ANSWER
@@ -120,25 +124,42 @@ class _Documents:
         return self._numbers[document]
 
 
-def _choose(runs: Sequence[Path], keys: Sequence[Sequence[tuple[str, str]]], limit: int) -> list[frozenset[int]]:
-    """The numbers of the episodes that are shown of each run: of two runs, those of shared questions."""
+def _choose(runs: Sequence[Path], keys: Sequence[Sequence[_Key]], limit: int) -> list[frozenset[int]]:
+    """The numbers of the episodes that are shown of each run: of two runs, those of shared questions, in pairs."""
     if len(runs) == 1:
-        return [_spread(range(len(keys[0])), limit)]
-    shared = set(keys[0]) & set(keys[1])
+        return [frozenset(_spread(range(len(keys[0])), limit))]
+    shared = {question for question, _ in keys[0]} & {question for question, _ in keys[1]}
     if not shared:
         raise ConfigError(
             f"{runs[0]} and {runs[1]} have no question in common, so nothing can be shown side by side. "
             "View each alone, or evaluate both on the same questions."
         )
-    first = _spread([number for number, key in enumerate(keys[0]) if key in shared], limit)
-    asked = {keys[0][number] for number in first}
-    return [first, _spread([number for number, key in enumerate(keys[1]) if key in asked], limit)]
+    left = [{number: key for number, key in enumerate(each) if key[0] in shared} for each in keys]
+    chosen: list[tuple[int, int]] = []
+    for parts in (2, 1):  # the same question and origin, then the same question
+        pairs = _pairs(*({number: key[:parts] for number, key in each.items()} for each in left))
+        chosen += _spread(pairs, limit - len(chosen))
+        for each, paired in zip(left, zip(*pairs, strict=True), strict=False):
+            for number in paired:
+                del each[number]
+    sides = zip(*chosen, strict=True)
+    return [
+        frozenset([*side, *_spread(list(alone), limit - len(side))]) for side, alone in zip(sides, left, strict=True)
+    ]
 
 
-def _spread(numbers: Sequence[int], limit: int) -> frozenset[int]:
-    if len(numbers) <= limit:
-        return frozenset(numbers)
-    return frozenset(numbers[place * len(numbers) // limit] for place in range(limit))
+def _pairs(first: Mapping[int, Hashable], second: Mapping[int, Hashable]) -> list[tuple[int, int]]:
+    """Numbers whose values are the same, each number in one pair at most."""
+    partners = defaultdict[Hashable, list[int]](list)
+    for number, value in reversed(list(second.items())):
+        partners[value].append(number)
+    return [(number, partners[value].pop()) for number, value in first.items() if partners[value]]
+
+
+def _spread(values: Sequence[T], limit: int) -> Sequence[T]:
+    if len(values) <= limit:
+        return values
+    return [values[place * len(values) // limit] for place in range(limit)]
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -178,6 +199,7 @@ def _episode(
         "reward_parts": {name: _finite(part) for name, part in played.reward_parts.items()} if played.valid else {},
         "turns": [_turn(turn, golds, number) for turn in transcript.turns],
         "segments": [_segment(segment, pieces) for segment in played.segments],
+        "trained": None if played.trained is None else sorted(played.trained),
     }
 
 

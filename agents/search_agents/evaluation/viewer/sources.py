@@ -13,17 +13,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.saved import FORMATS, read_saved
 from search_agents.evaluation.transcript_log import is_valid
+from search_agents.learning.episode_metrics import TRUNCATED
+from search_agents.learning.run_folder import RunFolder
 from search_agents.rollout import SegmentKind
 from search_env.datasets.rows import Row, SkippedRows, read_rows
-from search_env.errors import ConfigError, RunError, unknown_name
+from search_env.errors import ConfigError, DatasetError, RunError, unknown_name
 from search_env.types import Action, ActionKind, FormatVerdict, Question, StopReason, Transcript, Turn
 
-__all__ = ["Played", "read_played", "run_of"]
+__all__ = ["Played", "models_of", "read_played", "run_of"]
 
 _OURS = "ours"
 _SUGGESTED = 5
+_TOKENS = ("token_ids", "logprobs")
+_MOST_IDS = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,8 @@ class Played:
     reward_parts: Mapping[str, float] = field(default_factory=dict)
     segments: Sequence[Mapping[str, Any]] = ()
     """As `search_agents.rollout.TokenSegment` has them; ids and log-probs may be missing."""
+    trained: frozenset[SegmentKind] | None = None
+    """The segments that the loss of a training step is of; None of an episode that is not of a step."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -56,7 +63,7 @@ def read_played(path: Path, format_: str = _OURS, skipped: SkippedRows | None = 
     Raises:
         ConfigError: If there is no such format, or a folder is given with another format than ours.
         DatasetError: If a file cannot be read or a row is malformed.
-        RunError: If the folder holds no episodes.
+        RunError: If the folder holds no episodes, or the ``meta.json`` of its training run is damaged.
     """
     if format_ not in FORMATS:
         raise ConfigError(unknown_name("format", format_, FORMATS))
@@ -67,15 +74,26 @@ def read_played(path: Path, format_: str = _OURS, skipped: SkippedRows | None = 
         for episode in read_saved(path, format_, skipped):
             yield Played(transcript=episode.transcript, origin="", valid=is_valid(episode.transcript))
         return
+    learner = _learner(path)
     for origin, file in _files(path):
         for row in read_rows(file, skipped):
-            if (played := skipped.read(partial(_read, origin=origin), row)) is not None:
+            if (played := skipped.read(partial(_read, origin=origin, learner=learner), row)) is not None:
                 yield played
 
 
 def run_of(path: Path) -> Path | None:
     """The training run that a folder or file belongs to, if it does."""
     return next((place for place in (path, *path.parents[:2]) if (place / "meta.json").is_file()), None)
+
+
+def models_of(path: Path) -> list[str]:
+    """What the models are called that the episodes of a run may be of: its own, and the one that it was given."""
+    home, names = run_of(path), []
+    if home is not None:
+        names += [str(home), RunFolder(home).meta().get("config", {}).get("model", {}).get("path")]
+    for folder in filter(EvaluationFolder.is_at, (path, path.parent)):
+        names.append(EvaluationFolder(folder).description().get("config", {}).get("model", {}).get("path"))
+    return [name for name in names if name]
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
@@ -102,12 +120,20 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def _read(row: Row, *, origin: str) -> Played:
+def _learner(path: Path) -> Mapping[str, Any]:
+    """The `LearnerSection` of the training run, as it was started; empty if there is none."""
+    home = run_of(path)
+    found: Mapping[str, Any] = RunFolder(home).meta().get("config", {}).get("learner", {}) if home is not None else {}
+    return found
+
+
+def _read(row: Row, *, origin: str, learner: Mapping[str, Any]) -> Played:
     fields = row.fields
-    if "segments" not in fields:
-        transcript = FORMATS[_OURS].read(row).transcript
-        return Played(transcript=transcript, origin=origin, valid=is_valid(transcript))
     try:
+        if "segments" not in fields:
+            transcript = FORMATS[_OURS].read(row).transcript
+            segments = _checked(_segments_of(transcript))
+            return Played(transcript=transcript, origin=origin, valid=is_valid(transcript), segments=segments)
         transcript = FORMATS[_OURS].read(row).transcript if "transcript" in fields else _transcript_of_sample(fields)
         rank = fields.get("rank")
         return Played(
@@ -116,10 +142,44 @@ def _read(row: Row, *, origin: str) -> Played:
             valid=bool(fields.get("valid", True)) and is_valid(transcript),
             reward=float(fields["reward"]),
             reward_parts={name: float(part) for name, part in fields["reward_parts"].items()},
-            segments=tuple(fields["segments"]),
+            segments=_checked(fields["segments"]),
+            trained=_trained(transcript, learner) if rank is not None and learner else None,
         )
+    except DatasetError:
+        raise  # it names the row already
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise row.error(f"is no episode of search-env ({type(error).__name__}: {error})") from None
+
+
+def _trained(transcript: Transcript, learner: Mapping[str, Any]) -> frozenset[SegmentKind]:
+    """What `search_agents.learning.preparation` leaves unmasked."""
+    if learner.get("mask_overlong", False) and transcript.stop_reason in TRUNCATED:
+        return frozenset()
+    if learner.get("mask_documents", True):
+        return frozenset({SegmentKind.SAMPLED})
+    return frozenset({SegmentKind.SAMPLED, SegmentKind.OBSERVATION})
+
+
+def _checked(segments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """The segments, whose tokens a tokenizer can decode: a file may come from anywhere."""
+    for segment in segments:
+        ids, logprobs = (segment.get(key, ()) for key in _TOKENS)
+        if not all(isinstance(id_, int) and 0 <= id_ < _MOST_IDS for id_ in ids):
+            raise ValueError("'token_ids' must be whole numbers from 0")
+        if len(logprobs) not in (0, len(ids)) or not all(isinstance(each, float | int | None) for each in logprobs):
+            raise ValueError("'logprobs' must be numbers or null, one for each of 'token_ids'")
+    return tuple(segments)
+
+
+def _segments_of(transcript: Transcript) -> list[Mapping[str, Any]]:
+    """The segments of an evaluation that kept the tokens that the model sampled; it keeps no others, and no prompt."""
+    segments: list[Mapping[str, Any]] = []
+    for turn in transcript.turns:
+        ids, logprobs = ([value for call in turn.calls for value in getattr(call, key)] for key in _TOKENS)
+        segments.append({"kind": SegmentKind.SAMPLED, "text": turn.segment, "token_ids": ids, "logprobs": logprobs})
+        if turn.observation:
+            segments.append({"kind": SegmentKind.OBSERVATION, "text": turn.observation})
+    return segments if any(call.token_ids for turn in transcript.turns for call in turn.calls) else []
 
 
 def _transcript_of_sample(fields: Mapping[str, Any]) -> Transcript:

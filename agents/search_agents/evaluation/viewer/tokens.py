@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from search_agents.evaluation.viewer.sources import Played, run_of
+from search_agents.evaluation.viewer.sources import Played, models_of
 from search_agents.models import find_model
 from search_env.errors import ModelError
 
@@ -29,22 +30,19 @@ def find_pieces(run: Path, episodes: Sequence[Played], model: str | None) -> Pie
         model: Name or folder of the model, if the user gave one.
 
     Returns:
-        None if there are no token ids, or no tokenizer is found and none was asked for.
+        None if there are no token ids, or no tokenizer is found on this machine and none was asked for.
 
     Raises:
         ModelError: If `model` has no tokenizer that can be read.
     """
     if not any(segment.get("token_ids") for episode in episodes for segment in episode.segments):
         return None
-    home = run_of(run)
-    if model is None and home is None:
-        return None
-    try:
-        return pieces_of(_load(find_model(model or str(home))))
-    except ModelError:
-        if model is not None:
-            raise
-        return None
+    if model is not None:
+        return pieces_of(_load(find_model(model)))
+    for name in models_of(run):
+        with suppress(ModelError):
+            return pieces_of(_load(find_model(name), local_files_only=True))
+    return None
 
 
 def pieces_of(tokenizer: Any) -> Pieces:
@@ -71,12 +69,14 @@ def pieces_of(tokenizer: Any) -> Pieces:
     return cut
 
 
-def _load(folder: str) -> Any:
+def _load(folder: str, *, local_files_only: bool = False) -> Any:
     try:
         import transformers
     except ImportError:
         raise ModelError("a tokenizer is read with transformers: pip install 'search-env[train]'.") from None
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=local_files_only
+        )
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read the tokenizer of {folder!r}: {error}") from error

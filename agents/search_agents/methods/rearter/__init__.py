@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
@@ -18,6 +18,7 @@ from search_agents.methods.rearter.reasoning import Path, Wording, look_ahead, s
 from search_agents.methods.rearter.refinement import Refinement, critique_prompt, refined_step
 from search_agents.methods.steps import Steps, generate, note, side_by_side
 from search_agents.methods.stepwise import StepwiseMethod
+from search_agents.models import find_model, model_fingerprint
 from search_env.dialects import make_inert
 from search_env.errors import ConfigError
 from search_env.types import Prompt, Question
@@ -32,6 +33,7 @@ REWARD_MODEL = "reward-model"
 
 # Of a critique, which is to be two or three sentences long.
 _CRITIQUE_TOKENS = 96
+_UNTRAINED = "the model itself, untrained"
 
 
 class ReARTeROptions(Section):
@@ -42,6 +44,14 @@ class ReARTeROptions(Section):
     explainer: str | None = None
     """Folder or hub id of the process explanation model; by default the model that reasons writes the critiques, and
     they are labelled untrained (paper: Llama-3.2-3B-Instruct after KTO)."""
+    reward_model_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the reward model's weights."""
+    reward_model_device: str = "cpu"
+    """Where the reward model computes: cpu, cuda, …"""
+    explainer_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the explanation model's weights; auto: as they were saved."""
+    explainer_device: str = "cpu"
+    """Where the explanation model computes."""
     chains: PositiveInt = 3
     """Chains that are sampled for each step (M)."""
     lookahead: PositiveInt = 3
@@ -168,11 +178,12 @@ class ReARTeR(StepwiseMethod):
     def fingerprint(self) -> str:
         """Says which reward model scored and which model explained."""
         scorer = getattr(self._scorer, "fingerprint", type(self._scorer).__name__)
-        return f"{scorer}, explained by {self._explained_by}"
+        explainer = self.options.explainer
+        return f"{scorer}, explained by {model_fingerprint(find_model(explainer)) if explainer else _UNTRAINED}"
 
     @property
     def _explained_by(self) -> str:
-        return self.options.explainer or "the model itself, untrained"
+        return self.options.explainer or _UNTRAINED
 
     def _load_scorer(self) -> Scorer:
         if self.options.part is None:
@@ -182,7 +193,11 @@ class ReARTeR(StepwiseMethod):
             )
         from search_agents.methods.reward_model import RewardModel
 
-        return RewardModel.load(FilePath(self.options.part) / REWARD_MODEL)
+        return RewardModel.load(
+            FilePath(self.options.part) / REWARD_MODEL,
+            dtype=self.options.reward_model_dtype,
+            device=self.options.reward_model_device,
+        )
 
     def _load_explainer(self) -> Engine | None:
         """The explanation model; None where the model that reasons takes its place."""
@@ -190,7 +205,9 @@ class ReARTeR(StepwiseMethod):
             return None
         from search_agents.engines.transformers import TransformersEngine
 
-        return TransformersEngine.from_pretrained(self.options.explainer)
+        return TransformersEngine.from_pretrained(
+            self.options.explainer, dtype=self.options.explainer_dtype, device=self.options.explainer_device
+        )
 
     def _look_ahead(self, question: Question, path: Path, *, last: bool) -> Steps[list[Path]]:
         """Chains of at least one step."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path as FilePath
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,10 @@ class FitOptions(Section):
     being trained (paper: Skywork-Reward-Llama-3.1-8B-v0.2 with LoRA)."""
     lora_rank: NonNegativeInt = 0
     """Rank of low-rank adapters; 0 trains the weights themselves."""
+    encoder_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the encoder's weights; the lower ones are for adapters, whose base is not trained."""
+    encoder_device: str = "cpu"
+    """Where the reward model is trained, and computes while critiques are collected: cpu, cuda, …"""
     annotation: AnnotationOptions = AnnotationOptions()
     """How prefixes are labelled."""
     training: RewardTraining = RewardTraining()
@@ -49,6 +53,10 @@ class FitOptions(Section):
     stronger: str | None = None
     """Folder or hub id of a stronger model that annotates the questions which the model itself never answers right
     (paper: GPT-4o)."""
+    stronger_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the stronger model's weights; auto: as they were saved."""
+    stronger_device: str = "cpu"
+    """Where the stronger model computes."""
     critiques: NonNegativeInt = 0
     """Questions, the first ones, on which critiques are collected once the reward model is trained."""
 
@@ -83,7 +91,12 @@ def fit(
                 f"{sum(part.labels)} of the {len(part.texts)} prefixes to {name} on lead to the answer; there must be "
                 f"some that do and some that do not. Give more questions than {len(questions)}, or a better model."
             )
-    model = RewardModel.from_pretrained(options.encoder, lora_rank=options.lora_rank or None)
+    model = RewardModel.from_pretrained(
+        options.encoder,
+        dtype=options.encoder_dtype,
+        device=options.encoder_device,
+        lora_rank=options.lora_rank or None,
+    )
     untrained = measure(model.score(held_out.texts), held_out.labels)
     losses = model.fit_targets(training.texts, training.labels.astype(float).tolist(), options.training)
     model.save(folder / REWARD_MODEL)
@@ -149,7 +162,10 @@ def _annotate_again(
     """What a stronger model makes of the questions that were never answered right."""
     unsolved = {record["id"] for record in records if record.get("mc") == 0}
     assert options.stronger is not None
-    stronger = dataclasses.replace(setting, engine=TransformersEngine.from_pretrained(options.stronger))
+    engine = TransformersEngine.from_pretrained(
+        options.stronger, dtype=options.stronger_dtype, device=options.stronger_device
+    )
+    stronger = dataclasses.replace(setting, engine=engine)
     asked = [question for question in questions if question.id in unsolved]
     return collect(Annotator(stronger, options.annotation), asked, folder / "prefixes-stronger.jsonl")
 
@@ -157,7 +173,12 @@ def _annotate_again(
 def _collect_critiques(
     setting: Setting, questions: Sequence[Question], folder: FilePath, options: FitOptions
 ) -> dict[str, int]:
-    settings = ReARTeROptions(part=str(folder), top_k=options.annotation.top_k)
+    settings = ReARTeROptions(
+        part=str(folder),
+        reward_model_dtype=options.encoder_dtype,
+        reward_model_device=options.encoder_device,
+        top_k=options.annotation.top_k,
+    )
     records = collect(CritiqueCollector(setting, settings), questions, folder / "critiques.jsonl")
     rows = list(preferences(records, chat=setting.chat))
     write_jsonl(folder / "preferences.jsonl", rows)

@@ -30,11 +30,11 @@ class LabelledQuestion:
     id: str
     question: str
     texts: tuple[str, ...]
-    """The candidates, title and sentence."""
+    """The candidates, title and sentence; none if nothing was found, or one is too long for the model."""
     logprobs: tuple[float, ...]
     """Log-likelihood of the gold answer after each."""
     without: float
-    """Log-likelihood of the gold answer after no sentence."""
+    """Log-likelihood of the gold answer after no sentence; 0 for a question with a candidate that is too long."""
     supporting: tuple[int, ...]
     """Indices of the candidates that support the answer, see `supporting`; training does not look at them."""
 
@@ -48,7 +48,7 @@ def collect(setting: Setting, questions: Sequence[Question], folder: Path) -> li
         folder: Keeps the rows, in ``labels.jsonl``.
 
     Returns:
-        One row a question for which anything was found.
+        One row a question for which anything was found and the model could read all of it.
 
     Raises:
         ConfigError: If the folder's rows were collected with another model or retriever.
@@ -100,17 +100,16 @@ def _label(setting: Setting, batch: Sequence[Question]) -> Iterator[LabelledQues
     scores = iter(setting.engine.score(requests))
     for question, each in zip(batch, found, strict=True):
         scored = [next(scores) for _ in range(len(each) + 1)]
-        fitting = [one for one in scored if one is not None]
-        if len(fitting) < len(scored):
-            continue  # a sentence that the model cannot read whole has no label
-        without, *after = [sum(one.logprobs) for one in fitting]
+        fitting = [sum(one.logprobs) for one in scored if one is not None]
+        # A sentence that the model cannot read whole has no label, and a question is labelled whole or not at all.
+        weighed, (without, *after) = (each, fitting) if len(fitting) == len(scored) else ([], [0.0])
         yield LabelledQuestion(
             id=question.id,
             question=make_inert(question.text),
-            texts=tuple(candidate.text for candidate in each),
+            texts=tuple(candidate.text for candidate in weighed),
             logprobs=tuple(after),
             without=without,
-            supporting=supporting(question, each),
+            supporting=supporting(question, weighed),
         )
 
 

@@ -81,12 +81,16 @@ class SKR(StepwiseMethod):
     def __init__(self, setting: Setting, options: Any = None) -> None:
         super().__init__(setting, options)
         self._judge: Callable[[str], Verdict] | AskingJudge = AskingJudge()
-        self.fingerprint: str | None = None
-        """Of the part in use; None for the judge that has none."""
+        self._fingerprint: str | None = None
         if self.options.judge != "prompt":
             folder = _part_folder(self.options, setting.engine.name)
             self._judge = _load(folder, self.options)
-            self.fingerprint = model_fingerprint(str(folder))
+            self._fingerprint = model_fingerprint(str(folder))
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the judge's folder; None for the judge that has none."""
+        return self._fingerprint
 
     def answer(self, question: Question) -> Steps[str]:
         """Judge, then answer with documents or without."""
