@@ -130,10 +130,13 @@ def questions_of(questions: Sequence[Question], split: str, documents: Sequence[
     data = Dataset(name="fictional-wiki", split=split, questions=tuple(questions), documents=tuple(documents))
     env = SearchQAVectorEnv(64, data=data, top_k=TOP_K)
     alone = env.retriever.search([question.text for question in questions], TOP_K)
-    played = Oracle(env).run(questions)
-    guessed = RandomAgent(env).run(questions)
+    played, guessed = (
+        {transcript.question.id: transcript for transcript in agent.run(questions)}
+        for agent in (Oracle(env), RandomAgent(env))
+    )
     groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
-    for question, hits, transcript, guess in zip(questions, alone, played, guessed, strict=True):
+    for question, hits in zip(questions, alone, strict=True):
+        transcript, guess = played[question.id], guessed[question.id]
         pages_read = [{hit.document.title for hit in turn.hits} for turn in transcript.turns[:-1]]
         result = {
             "question": question,

@@ -79,6 +79,7 @@ def _write(
     segments = session.sample(range(len(rows)), sampling)
     if keep is not None:
         keep(session, [[*row, *segment.token_ids] for row, segment in zip(rows, segments, strict=True)])
+    del session  # and its cache, which nobody needs while the segments are used
     yield from enumerate(segments)
 
 

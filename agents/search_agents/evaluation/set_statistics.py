@@ -9,9 +9,10 @@ from typing import Any
 from search_agents.evaluation.floors import question_as_query
 from search_agents.evaluation.report import table
 from search_agents.evaluation.scorer import score
+from search_agents.methods import Method
 from search_agents.methods.floor_and_ceiling import Oracle, RandomAgent
 from search_env.metrics import mentions
-from search_env.types import Hit, Question
+from search_env.types import Hit, Question, Transcript
 from search_env.vector import SearchQAVectorEnv
 
 __all__ = ["set_statistics", "statistics_table"]
@@ -32,11 +33,10 @@ def set_statistics(env: SearchQAVectorEnv) -> dict[str, Any]:
         RetrieverUnavailable: If the retriever failed for good.
     """
     dataset, questions = env.dataset, env.dataset.questions
-    oracle = list(Oracle(env).run(questions))
+    oracle, random = _played(Oracle(env), questions), _played(RandomAgent(env), questions)
     named = [question for question in questions if not {"yes", "no"} & {answer.lower() for answer in question.answers}]
     by_question = _search([question.text for question in named], env)
-    followed = {transcript.question.id: transcript for transcript in oracle}
-    by_oracle = [[hit for turn in followed[question.id].turns for hit in turn.hits] for question in named]
+    by_oracle = [[hit for turn in oracle[question.id].turns for hit in turn.hits] for question in named]
     return {
         "name": dataset.name,
         "split": dataset.split,
@@ -52,12 +52,18 @@ def set_statistics(env: SearchQAVectorEnv) -> dict[str, Any]:
             "oracle_queries": _share(named, by_oracle),
         },
         "all_gold": question_as_query(questions, env.retriever, top_k=env.top_k)["all_gold_rate"],
-        "oracle": _scores(score(oracle).to_dict()),
-        "random": _scores(score(list(RandomAgent(env).run(questions))).to_dict()),
+        "oracle": _scores(score(list(oracle.values())).to_dict()),
+        "random": _scores(score(list(random.values())).to_dict()),
         "dataset_fingerprint": dataset.fingerprint,
         "corpus_fingerprint": dataset.corpus_fingerprint,
         "retriever_fingerprint": env.retriever.fingerprint,
     }
+
+
+def _played(method: Method, questions: Sequence[Question]) -> dict[str, Transcript]:
+    """What a method did on questions, by their ids and in their order."""
+    found = {transcript.question.id: transcript for transcript in method.run(questions)}
+    return {question.id: found[question.id] for question in questions}
 
 
 def statistics_table(found: Sequence[dict[str, Any]]) -> str:
