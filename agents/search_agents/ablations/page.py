@@ -39,12 +39,13 @@ _VERDICTS = {
 }
 
 
-def ablation_page(results: Json, *, curves: str | None) -> str:
+def ablation_page(results: Json, *, curves: str | None, reports: bool = True) -> str:
     """The content of ablation.md.
 
     Args:
         results: The content of ablation.json.
         curves: Name of the picture of the curves beside the page; None if there is none.
+        reports: Whether the reports of the arms lie beside it, too.
     """
     ablation, arms = results["ablation"], results["arms"]
     paper = ablation["paper"]
@@ -64,7 +65,7 @@ def ablation_page(results: Json, *, curves: str | None) -> str:
     ]
     if curves:
         parts += ["## Curves", f"![Training, arm by arm, with bands over the seeds]({curves})"]
-    if arms:
+    if arms and reports:
         links = [f"* [{name}]({name}/report.html): its curves, figures and sampled episodes" for name in arms]
         parts.append("\n".join(links))
     return "\n\n".join(parts) + "\n"
