@@ -232,7 +232,7 @@ class OptimizerSection(Section):
     lr: PositiveFloat = 1e-5
     """Learning rate of AdamW."""
     minibatch_size: PositiveInt = 32
-    """Episodes for one optimizer step."""
+    """Most episodes of one optimizer step; a batch that it does not divide is cut into nearly equal parts."""
     micro_batch_tokens: PositiveInt = 4096
     """Most tokens of one forward pass, padding included if there is any; bounds the memory."""
     autocast: bool = False

@@ -192,8 +192,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 `search_agents.learning.pipelining`.
             max_invalid_rate: Share of invalid episodes in a step above which training stops with an error.
             torch_threads: Threads of torch in every process; None leaves them as they are.
-            **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (episodes of one optimizer
-                step, over all learners) and ``num_epochs``.
+            **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (the most episodes of one
+                optimizer step, over all learners; a batch is cut into as few nearly equal parts as that allows) and
+                ``num_epochs``.
 
         Returns:
             This configuration.
