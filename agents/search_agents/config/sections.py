@@ -160,7 +160,8 @@ class ModelSection(Section):
     path: str = "tiny"
     """`tiny` (shipped with the package), a model folder, a run folder, or a hub id; its name there if on a server."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the weights, and of the computation when sampling."""
+    """Number format of the weights, and of the computation when sampling. What is trained is in float32:
+    learner.autocast computes in bfloat16, and learner.lora trains float32 adapters on weights in either."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a model that is loaded here answers; auto takes a GPU if there is one. (In training, learner and rollout
     say how many GPUs their processes have.)"""
