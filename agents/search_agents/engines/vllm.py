@@ -190,7 +190,7 @@ class VLLMEngine:
 
         Args:
             named_tensors: All weights by the names of the Hugging Face model, as `named_parameters` gives them, in any
-                number format; a weight that is tied to another need not be there.
+                number format; a weight that is tied to another need not be there. Adapters are merged into theirs.
 
         Raises:
             ModelError: If a segment is being sampled, which would go on with other weights than it began with.
