@@ -346,7 +346,8 @@ class EvaluationSection(Section):
     temperatures: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
     """Sampling temperatures, 0 for greedy; the first is the one of the headline figures."""
     batch_size: PositiveInt = 128
-    """Episodes that run at the same time."""
+    """Episodes that run at the same time. Another number gives the same tokens in float32, and perhaps not in
+    bfloat16."""
 
     @model_validator(mode="after")
     def _temperatures_differ(self) -> EvaluationSection:
@@ -369,7 +370,8 @@ class RunSection(Section):
     name: PlainName = "run"
     """Without --out the folder is outputs/<name>-<time>."""
     seed: NonNegativeInt = 0
-    """Seed of everything that is drawn: order of questions, tokens, floors."""
+    """Seed of everything that is drawn: order of questions, tokens, floors. With it tokens are the same at any
+    concurrency in float32; in bfloat16 rounding may change them."""
     threads: PositiveInt = 1
     """Threads of torch; one is the fastest for models of a few million parameters."""
 

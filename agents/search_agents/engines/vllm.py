@@ -60,7 +60,8 @@ class VLLMEngine:
     """See `AsynchronousEngine`.
 
     The tokens of a row depend on its prompt, its observations and its seed, and on the rows beside it by rounding
-    only; vLLM draws them by generators of its own, so they are not those of another engine.
+    only, as far as `TokenEngine.open` says; vLLM draws them by generators of its own, so they are not those of another
+    engine.
 
     Args:
         name_or_path: A model folder, or a hub id.
