@@ -56,6 +56,15 @@ class AgentConfig(Section):
         return self.env.prompt == "instruct"
 
 
+def _check_what_is_trained(model: ModelSection, learner: OptimizerSection) -> None:
+    if model.dtype != "float32" and learner.lora is None:
+        raise ValueError(
+            f"model.dtype is {model.dtype}, in which most steps of the optimizer would be rounded away: write "
+            "--model.dtype float32 (and --learner.autocast true to compute in bfloat16), or train float32 adapters on "
+            "these weights: --learner.lora '{rank: 32}'"
+        )
+
+
 class TrainConfig(AgentConfig):
     """Everything that decides a training run."""
 
@@ -71,6 +80,11 @@ class TrainConfig(AgentConfig):
     def _model_is_here(self) -> TrainConfig:
         if self.model.server is not None:
             raise ValueError("a model that is trained is loaded here: remove model.server")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_float32(self) -> TrainConfig:
+        _check_what_is_trained(self.model, self.learner)
         return self
 
     @model_validator(mode="after")
@@ -170,6 +184,11 @@ class SFTConfig(AgentConfig):
     def _samples_nothing(self) -> SFTConfig:
         if self.model.engine != "transformers":
             raise ValueError("supervised training samples no episodes but those of its evaluation: remove model.engine")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_float32(self) -> SFTConfig:
+        _check_what_is_trained(self.model, self.learner)
         return self
 
 

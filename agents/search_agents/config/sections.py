@@ -160,7 +160,8 @@ class ModelSection(Section):
     path: str = "tiny"
     """`tiny` (shipped with the package), a model folder, a run folder, or a hub id; its name there if on a server."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the weights, and of the computation when sampling."""
+    """Number format of the weights, and of the computation when sampling. What is trained is in float32:
+    learner.autocast computes in bfloat16, and learner.lora trains float32 adapters on weights in either."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a model that is loaded here answers; auto takes a GPU if there is one. (In training, learner and rollout
     say how many GPUs their processes have.)"""
@@ -232,7 +233,7 @@ class OptimizerSection(Section):
     lr: PositiveFloat = 1e-5
     """Learning rate of AdamW."""
     minibatch_size: PositiveInt = 32
-    """Episodes for one optimizer step."""
+    """Most episodes of one optimizer step; a batch that it does not divide is cut into nearly equal parts."""
     micro_batch_tokens: PositiveInt = 4096
     """Most tokens of one forward pass, padding included if there is any; bounds the memory."""
     autocast: bool = False
@@ -345,7 +346,8 @@ class EvaluationSection(Section):
     temperatures: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0,)
     """Sampling temperatures, 0 for greedy; the first is the one of the headline figures."""
     batch_size: PositiveInt = 128
-    """Episodes that run at the same time."""
+    """Episodes that run at the same time. Another number gives the same tokens in float32, and perhaps not in
+    bfloat16."""
 
     @model_validator(mode="after")
     def _temperatures_differ(self) -> EvaluationSection:
@@ -368,7 +370,8 @@ class RunSection(Section):
     name: PlainName = "run"
     """Without --out the folder is outputs/<name>-<time>."""
     seed: NonNegativeInt = 0
-    """Seed of everything that is drawn: order of questions, tokens, floors."""
+    """Seed of everything that is drawn: order of questions, tokens, floors. With it tokens are the same at any
+    concurrency in float32; in bfloat16 rounding may change them."""
     threads: PositiveInt = 1
     """Threads of torch; one is the fastest for models of a few million parameters."""
 

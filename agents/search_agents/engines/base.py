@@ -120,7 +120,8 @@ class GenerationRequest:
     prompt: Prompt
     sampling: SamplingParams
     seed: int = 0
-    """With prompt and sampling it decides what is sampled, whatever is asked beside it, up to rounding."""
+    """With prompt and sampling it decides what is sampled, whatever is asked beside it, as far as `TokenEngine.open`
+    says."""
     logprobs: bool = False
     """Whether `Completion.logprobs` are wanted; an engine that has them at hand tells them unasked."""
 
@@ -332,8 +333,9 @@ class TokenEngine(Engine, Protocol):
 
         Args:
             prompts: Token ids, at least one a row.
-            seeds: One a row. The tokens of a row depend on its prompt, its observations and its seed
-                only, never on the rows beside it, up to rounding.
+            seeds: One a row. The tokens of a row depend on its prompt, its observations and its seed only, and on the
+                rows beside it by rounding: in float32 the tokens are the same beside any others and their log-probs
+                are to rounding; in bfloat16, whose rounding may change what is drawn, neither is promised.
             max_tokens: The most tokens a row may hold, prompt and observations included.
 
         Raises:

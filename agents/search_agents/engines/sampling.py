@@ -1,7 +1,8 @@
 """One draw from a categorical distribution, made from a uniform number that the row brings along.
 
-The number comes from the row's own seed, so a row draws the same tokens whatever
-rows are beside it.
+The number comes from the row's own seed, so what a row draws depends on the rows beside it
+only as far as its logits do: by rounding, which in float32 leaves the tokens as they are
+and in bfloat16 may change them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,8 @@ class VLLMEngine:
     """See `AsynchronousEngine`.
 
     The tokens of a row depend on its prompt, its observations and its seed, and on the rows beside it by rounding
-    only; vLLM draws them by generators of its own, so they are not those of another engine.
+    only, as far as `TokenEngine.open` says; vLLM draws them by generators of its own, so they are not those of another
+    engine.
 
     Args:
         name_or_path: A model folder, or a hub id.
@@ -103,13 +104,15 @@ class VLLMEngine:
                         distributed_executor_backend="mp" if tensor_parallel_size > 1 else None,
                         block_size=_BLOCK_TOKENS,
                         enable_prefix_caching=True,
-                        enforce_eager=True,  # compiling takes minutes on CPU
                         logprobs_mode="processed_logprobs",  # under the distribution drawn from
                         max_logprobs=-1,
                         generation_config="vllm",  # not the sampling settings that come with the model
                         skip_tokenizer_init=True,
                         disable_log_stats=True,
+                        # Segments end by our own word after a step. With the next one on its way already, each would
+                        # compute a token too many, and new weights would come in the midst of a step.
                         async_scheduling=False,
+                        **_compiling(),
                     )
                 )
             except (OSError, RuntimeError, ValueError) as error:
@@ -190,7 +193,7 @@ class VLLMEngine:
 
         Args:
             named_tensors: All weights by the names of the Hugging Face model, as `named_parameters` gives them, in any
-                number format; a weight that is tied to another need not be there.
+                number format; a weight that is tied to another need not be there. Adapters are merged into theirs.
 
         Raises:
             ModelError: If a segment is being sampled, which would go on with other weights than it began with.
@@ -275,6 +278,11 @@ def _global_generators() -> Iterator[None]:
         finally:
             random.setstate(state)
             np.random.set_state(numpy_state)
+
+
+def _compiling() -> dict[str, Any]:
+    """No compiling on CPU, where it takes minutes; elsewhere what vLLM does by itself: on a GPU, CUDA graphs."""
+    return {"enforce_eager": True} if cast(Any, import_module("vllm.platforms")).current_platform.is_cpu() else {}
 
 
 def _import_vllm() -> Any:

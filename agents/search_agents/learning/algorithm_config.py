@@ -40,7 +40,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "mismatch": tuple(Mismatch),
 }
 
-
+_DTYPES_OF_A_BASE = ("auto", "float32", "bfloat16")
 _WHOLE = (
     *("prompts_per_batch", "group_size", "minibatch_size", "micro_batch_tokens", "max_segment_tokens"),
     "tensor_parallel_size",
@@ -70,7 +70,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.grad_clip = 1.0
         self.minibatch_size = 32
         self.model_path: str | None = None
-        self.dtype = "auto"
+        self.dtype = "float32"
         self.autocast = True
         self.engine = "transformers"
         self.engine_dtype: str | None = None
@@ -150,7 +150,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         Args:
             model: Folder or hub id of a causal language model. (A mapping is RLlib's own setting of that name, which
                 it passes through here; it has no effect.)
-            dtype: Number format of weights and optimizer: ``auto`` (as saved), ``float32``, ``bfloat16``.
+            dtype: Number format of the weights: ``float32``, or with `lora`, whose adapters are in float32 always, also
+                ``bfloat16`` or ``auto`` (as saved).
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
@@ -192,8 +193,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 `search_agents.learning.pipelining`.
             max_invalid_rate: Share of invalid episodes in a step above which training stops with an error.
             torch_threads: Threads of torch in every process; None leaves them as they are.
-            **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (episodes of one optimizer
-                step, over all learners) and ``num_epochs``.
+            **kwargs: RLlib's own, among them ``lr``, ``grad_clip``, ``minibatch_size`` (the most episodes of one
+                optimizer step, over all learners; a batch is cut into as few nearly equal parts as that allows) and
+                ``num_epochs``.
 
         Returns:
             This configuration.
@@ -279,6 +281,12 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             raise ConfigError(
                 f"sharded needs num_learners >= 2 and no lora; num_learners is {self.num_learners} and lora "
                 f"{self.lora}. Sharded learners train all weights, each a part of them."
+            )
+        if self.dtype not in (allowed := _DTYPES_OF_A_BASE if self.lora else ("float32",)):
+            raise ConfigError(
+                f"dtype is {self.dtype!r}; give {' or '.join(map(repr, allowed))}. What is trained is in float32, for "
+                "other formats round most steps of AdamW away: compute in bfloat16 with autocast=True, or train "
+                "adapters on weights in bfloat16 with lora={'rank': 32, 'alpha': 32.0}."
             )
         for name in _WHOLE:
             if not isinstance(self[name], int) or self[name] < 1:

@@ -124,7 +124,7 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
         if weights is not None:
             self.set_state(weights)
         if isinstance(self.engine, VLLMEngine):
-            self.engine.update_weights(self.module.model.named_parameters())
+            self.engine.update_weights(self.module.plain_weights())
         if reward is not None:
             self.env.set_reward(reward)
         self.env.set_split(split or self._split)

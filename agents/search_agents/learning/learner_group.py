@@ -9,6 +9,7 @@ therefore compute the same update.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from search_agents.learning.learner import LENGTHS, MINIBATCH, NUM_TOKENS, REFER
 from search_agents.learning.rl_module import ACTION_MASK, INPUT_IDS
 from search_agents.learning.sharding import is_first
 
-__all__ = ["EpisodeLearnerGroup", "Row", "build_batches", "share_out"]
+__all__ = ["EpisodeLearnerGroup", "Row", "build_batches", "cut_evenly", "share_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class EpisodeLearnerGroup(LearnerGroup):  # type: ignore[misc]  # ray is untyped
 
         Args:
             rows: The episodes, at least one with a sampled token.
-            minibatch_size: Episodes of one optimizer step; the last step may have fewer.
+            minibatch_size: The most episodes of one optimizer step; see `cut_evenly`.
             order: Permutation that says which episode comes when, [N].
             aggregation: What the loss of a minibatch averages.
             max_tokens: See `episode_weights`.
@@ -168,7 +169,7 @@ def build_batches(
 
     Args:
         rows: The episodes in training order.
-        minibatch_size: Episodes of a minibatch.
+        minibatch_size: The most episodes of a minibatch; see `cut_evenly`.
         num_shares: Number of learners.
         aggregation: What the loss of a minibatch averages.
         max_tokens: See `episode_weights`.
@@ -180,15 +181,15 @@ def build_batches(
     shares: list[list[Row]] = [[] for _ in range(num_shares)]
     weights: list[list[float]] = [[] for _ in range(num_shares)]
     minibatch, num_tokens = [], []
-    for number, start in enumerate(range(0, len(rows), minibatch_size)):
-        members = rows[start : start + minibatch_size]
+    for number, part in enumerate(cut_evenly(len(rows), minibatch_size)):
+        members = rows[part]
         parts = share_out([len(row.input_ids) for row in members], num_shares)
-        size = max(len(part) for part in parts)
+        size = max(map(len, parts))
         counts = [int(row.action_mask.sum()) for row in members]
         weight = episode_weights(counts, aggregation, max_tokens=max_tokens).tolist()
-        for share, part, weighed in zip(shares, parts, weights, strict=True):
-            share += [members[index] for index in part] + [_PADDING] * (size - len(part))
-            weighed += [weight[index] for index in part] + [0.0] * (size - len(part))
+        for share, held, weighed in zip(shares, parts, weights, strict=True):
+            share += [members[index] for index in held] + [_PADDING] * (size - len(held))
+            weighed += [weight[index] for index in held] + [0.0] * (size - len(held))
         minibatch += [number] * size
         num_tokens += [float(max(1, sum(counts)))] * size
     extra = {MINIBATCH: np.array(minibatch), NUM_TOKENS: np.array(num_tokens, dtype=np.float32)}
@@ -197,6 +198,24 @@ def build_batches(
         for share, weighed in zip(shares, weights, strict=True)
     ]
     return [MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(each)}, env_steps=len(each[MINIBATCH])) for each in columns]
+
+
+def cut_evenly(number: int, size: int) -> list[slice]:
+    """Cut a row of episodes into as few parts of at most `size` as can be, none more than one larger than another.
+
+    Every part is an optimizer step of the same learning rate, so an episode in a small rest would weigh many times one
+    in a whole part.
+
+    Args:
+        number: Episodes, at least one.
+        size: The most of a part.
+
+    Returns:
+        The parts in order; all of `size` where that divides `number`.
+    """
+    least, rest = divmod(number, -(-number // size))
+    ends = [0, *itertools.accumulate(least + (part < rest) for part in range(-(-number // size)))]
+    return [slice(*part) for part in itertools.pairwise(ends)]
 
 
 def share_out(lengths: Sequence[int], num_shares: int) -> list[list[int]]:

@@ -2,6 +2,9 @@
 
 The adapters lie in the model's own layers, so engine and learner run the same model, and
 the model without them is the reference for a KL, at no memory of its own.
+
+Adapters are in float32 whatever the model is in: an optimizer's steps are mostly smaller
+than what bfloat16 tells apart.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ from safetensors.torch import load_file
 
 from search_env.errors import MissingDependencyError, ModelError
 
-__all__ = ["add_lora", "load_adapter", "without_adapter"]
+__all__ = ["add_lora", "load_adapter", "merged_weights", "without_adapter"]
 
 _PREFIX = "base_model.model."  # of names in a stored adapter
+_BASE, _ADAPTER = ".base_layer.", ".lora_"  # in the names of what an adapter lies on, and of its own
 _ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int) -> None:
-    """Put new adapters into every linear layer but the output, and freeze all else.
+    """Put new adapters, in float32, into every linear layer but the output, and freeze all else.
 
     Args:
         model: A causal language model of transformers.
@@ -43,6 +47,9 @@ def add_lora(model: Any, settings: Mapping[str, Any], *, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.add_adapter(config)
+    for param in model.parameters():
+        if param.requires_grad:
+            param.data = param.data.float()
     if (folder := Path(model.name_or_path)).is_dir():  # what is stored with the adapters must hold from any folder
         config.base_model_name_or_path = str(folder.resolve())
 
@@ -64,6 +71,36 @@ def load_adapter(model: Any, folder: str) -> None:
     with torch.no_grad():
         for name, param in own.items():
             param.copy_(stored[name])
+
+
+def merged_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of the model without adapters that computes what this one does: W + (alpha / rank) B A.
+
+    Each is merged as it is asked for, so no two need live at once, and in the format of W, as peft merges for good.
+
+    Args:
+        model: A model with adapters.
+
+    Yields:
+        A weight with its name in the model without adapters; of a weight without adapters, the model's own tensor.
+    """
+    for name, weight in model.named_parameters():
+        layer, wrapped, kind = name.rpartition(_BASE)
+        if not wrapped:
+            if _ADAPTER not in name:
+                yield name, weight
+        elif kind != "weight":
+            yield f"{layer}.{kind}", weight
+        else:
+            yield f"{layer}.weight", _merged(model.get_submodule(layer), weight)
+
+
+@torch.no_grad()
+def _merged(layer: Any, weight: torch.Tensor) -> torch.Tensor:
+    merged = weight.clone()
+    for adapter in layer.active_adapters:
+        merged += layer.get_delta_weight(adapter).to(weight.dtype)
+    return merged
 
 
 @contextmanager

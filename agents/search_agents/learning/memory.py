@@ -103,7 +103,7 @@ def learner_memory(
     size, computed = _BYTES[model.dtype], 2 if learner.autocast else _BYTES[model.dtype]
     parts = max(1, learner.num_learners) if learner.sharded else 1
     weights = shape.parameters * size // parts
-    trained = _adapters(shape, learner.lora.rank) * size if learner.lora else weights
+    trained = _adapters(shape, learner.lora.rank) * _BYTES["float32"] if learner.lora else weights
     found = {
         "weights": weights,
         "gradients": trained,
@@ -120,6 +120,8 @@ def learner_memory(
             found["passing gradients"] = 2 * shape.outside * size
     tokens = max(learner.micro_batch_tokens, longest)
     of_layer, between = _activations(shape, size, computed)
+    if learner.lora and model.dtype != "float32":
+        of_layer += _inputs_of_adapters(shape) * (2 if learner.autocast else _BYTES["float32"])
     kept = between * shape.layers + of_layer if learner.gradient_checkpointing else of_layer * shape.layers
     found["activations"] = tokens * kept
     found["logits"] = _LOGIT_COPIES * 4 * LOGITS_PER_CHUNK
@@ -165,6 +167,11 @@ def _activations(shape: ModelShape, size: int, computed: int) -> tuple[int, int]
     norms = 2 * (4 + size) * shape.hidden
     products = computed * (2 * shape.hidden + 4 * shape.query + 4 * shape.intermediate)
     return norms + products, size * shape.hidden
+
+
+def _inputs_of_adapters(shape: ModelShape) -> int:
+    """Width of the inputs of a layer's adapters; of a model in another format each keeps a copy of its own."""
+    return 5 * shape.hidden + shape.query + shape.intermediate  # queries, keys, values, gate, up; output; down
 
 
 def _adapters(shape: ModelShape, rank: int) -> int:

@@ -12,7 +12,7 @@ LoRA a state holds the adapters alone: the rest never changes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from search_agents.engines.pretrained import load_pretrained
-from search_agents.learning.lora import add_lora, load_adapter, without_adapter
+from search_agents.learning.lora import add_lora, load_adapter, merged_weights, without_adapter
 from search_agents.learning.packing import pack_rows, packed_states, padded_states, takes_packed_rows
 from search_agents.learning.sharding import is_first, part_like, shard, whole
 from search_env.errors import ModelError
@@ -202,6 +202,13 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         if not self.model_config["lora"]:
             return named_tensors(self.model)
         return [(name, param) for name, param in self.model.named_parameters() if param.requires_grad]
+
+    def plain_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """All weights by their names in the model of transformers, each once, adapters merged into them one by one.
+
+        What an engine with weights of its own takes over.
+        """
+        return merged_weights(self.model) if self.model_config["lora"] else self.model.named_parameters()
 
     def save_pretrained(self, folder: str) -> None:
         """Write model and tokenizer as Transformers reads them; of a model with adapters, the adapters.

@@ -31,7 +31,7 @@ from ray.rllib.utils.metrics import LEARNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFET
 from search_agents.learning.algorithm import ReinforcePP
 from search_agents.learning.algorithm_config import ReinforcePPConfig
 from search_agents.learning.learner import NUM_TOKENS, ReinforcePPTorchLearner
-from search_agents.learning.learner_group import Row
+from search_agents.learning.learner_group import Row, cut_evenly
 from search_agents.learning.losses import negative_log_likelihood
 from search_agents.learning.prompts import order_of_epoch
 from search_agents.learning.rl_module import ENTROPIES, LOGPROBS
@@ -169,11 +169,11 @@ class Supervised(ReinforcePP):
         self._steps_done += 1
 
     def _minibatch(self) -> list[Row]:
-        """The rows of the next step; each comes once an epoch, and the last minibatch of an epoch may be smaller."""
-        size = self.config.minibatch_size
+        """The rows of the next step; each comes once an epoch, in minibatches of nearly the same size."""
         epoch, place = divmod(self._steps_done, self._steps_of_epoch)
         order = order_of_epoch(epoch, number=len(self._rows), seed=self._seed)
-        return [self._rows[index] for index in order[place * size : (place + 1) * size]]
+        part = cut_evenly(len(self._rows), int(self.config.minibatch_size))[place]
+        return [self._rows[index] for index in order[part]]
 
     def _setup_runners(self) -> None:
         """Make none: nothing is sampled."""

@@ -6,8 +6,9 @@ batch, and an episode goes on as soon as its own documents are there. A slot tha
 episode leaves is taken by the next.
 
 What an episode reads and writes does not depend on when the others end, up to what the
-engine makes of rows beside one another, so these are the episodes of
-`search_agents.rollout.collect`: same prompts, rules, seeds, masks and stop reasons.
+engine makes of rows beside one another (`TokenEngine.open`: in float32 the same tokens, in
+bfloat16 perhaps not), so these are the episodes of `search_agents.rollout.collect`: same
+prompts, rules, seeds, masks and stop reasons.
 """
 
 from __future__ import annotations

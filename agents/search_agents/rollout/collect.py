@@ -56,7 +56,7 @@ class Task:
     group: int
     """Number shared by the episodes whose rewards are compared."""
     seed: int
-    """Decides what is sampled; the same whatever else is played beside it."""
+    """Decides what is sampled; in float32 the same tokens whatever else is played beside it, see `TokenEngine.open`."""
 
 
 class Bounds(TypedDict):

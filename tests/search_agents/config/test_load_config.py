@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from search_agents.cli.arguments import retriever_spec
 from search_agents.config import (
     EvalConfig,
@@ -91,6 +92,7 @@ def test_a_config_is_frozen() -> None:
         ("learner: {group_size: 1}", ["mine.yaml: learner: advantage reinforce++-baseline needs group_size >= 2"]),
         ("learner: {minibatch_size: 1000}", ["minibatch_size (1000) is more than the batch holds"]),
         ("rollout: {max_segment_tokens: 900}", ["max_segment_tokens (900) must be less than max_episode_tokens (768)"]),
+        ("model: {dtype: bfloat16}", ["model.dtype is bfloat16", "--learner.autocast true", "--learner.lora"]),
         ("evaluation: {temperatures: [1, 1]}", ["temperatures must be different and not negative"]),
         ("stages: [{name: a, reward: f1, max_steps: 1}, {name: a, reward: f1, max_steps: 1}]", ["different names"]),
         ("run: {name: ../up}", ["mine.yaml: run.name: "]),
@@ -108,6 +110,14 @@ def test_a_wrong_file_is_told_with_file_key_and_what_is_allowed(tmp_path: Path, 
         load_config(TrainConfig, [file])
     for part in expected:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", [TrainConfig, SFTConfig])
+def test_weights_in_bfloat16_are_only_trained_by_adapters(schema: type[TrainConfig | SFTConfig]) -> None:
+    with pytest.raises(ValidationError, match=r"model\.dtype is bfloat16"):
+        schema.model_validate({"model": {"dtype": "bfloat16"}})
+    adapted = schema.model_validate({"model": {"dtype": "bfloat16"}, "learner": {"lora": {"rank": 4}}})
+    assert adapted.model.dtype == "bfloat16"
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

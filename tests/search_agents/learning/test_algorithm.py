@@ -378,6 +378,9 @@ def test_a_step_without_any_signal_changes_nothing(build: Build) -> None:
     ("training", "message"),
     [
         ({"advantage": "gae"}, "unknown advantage 'gae'"),
+        ({"dtype": "bfloat16"}, "dtype is 'bfloat16'; give 'float32'.*autocast=True.*lora="),
+        ({"dtype": "auto"}, "dtype is 'auto'; give 'float32'"),
+        ({"dtype": "float16", "lora": {"rank": 4, "alpha": 8.0}}, "give 'auto' or 'float32' or 'bfloat16'"),
         ({"engine": "sglang"}, "unknown engine 'sglang'"),
         ({"advantage": "reinforce++-baseline", "group_size": 1}, "needs group_size >= 2"),
         ({"advantage": "rloo", "group_size": 1}, "'rloo' needs group_size >= 2"),

@@ -134,13 +134,23 @@ def test_a_state_comes_back_even_over_a_newer_one(make_learner: Callable[..., An
     assert_same(weights(learner), newer, atol=0)
 
 
-def test_bfloat16_weights_and_optimizer_states_survive_a_round_trip(make_learner: Callable[..., Any]) -> None:
-    learner, rows = make_learner(dtype="bfloat16"), make_rows()
-    update(learner, rows, minibatch_size=4)
-    other = make_learner(dtype="bfloat16")
+def test_adapters_on_bfloat16_weights_are_trained_in_float32_and_survive_a_round_trip(
+    make_learner: Callable[..., Any],
+) -> None:
+    pytest.importorskip("peft")
+    settings = {"dtype": "bfloat16", "lora": {"rank": 4, "alpha": 8.0}, "lr": 1e-6}
+    learner, rows = make_learner(**settings), make_rows()
+    before = weights(learner)
+    for _ in range(2):  # the first leaves A, whose gradient is 0 as long as B is
+        update(learner, rows, minibatch_size=4)
+    for name, weight in weights(learner).items():
+        assert weight.dtype == (torch.float32 if ".lora_" in name else torch.bfloat16), name
+        moved = (weight != before[name]).float().mean()
+        assert moved > 0.95 if ".lora_" in name else moved == 0, f"{name}: {moved:.0%} of it moved"
+    other = make_learner(**settings)
     other.set_state(learner.get_state())
     entry = next(iter(other.get_state()[COMPONENT_OPTIMIZER].values()))["state"]["state"][0]
-    assert entry["exp_avg"].dtype == "bfloat16"
+    assert entry["exp_avg"].dtype == "float32"
     for one in (learner, other):
         update(one, rows, minibatch_size=4)
     assert_same(weights(learner), weights(other), atol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from safetensors.torch import load_file
 from search_agents.engines.pretrained import load_pretrained
-from search_agents.learning import ReinforcePP
+from search_agents.engines.transformers import TransformersEngine
+from search_agents.learning import ReinforcePP, env_runner
 from search_agents.learning.build import evaluation_engine
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
+from search_agents.rollout import Task
 
 from search_env.errors import MissingDependencyError, ModelError
 
@@ -98,6 +101,55 @@ def test_a_saved_model_and_a_checkpoint_load_as_plain_models(build: Build, tmp_p
     assert described["r"] == 4 and Path(described["base_model_name_or_path"]).is_absolute()
     with pytest.raises(ModelError, match=r"of another learner\.lora\.rank"):
         load_checkpoint(build(lora={"rank": 2, "alpha": 8.0}), checkpoint)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_engine_with_weights_of_its_own_is_given_those_that_are_saved(
+    build: Build, tmp_path: Path, dtype: str
+) -> None:
+    algo = build(dtype=dtype, minibatch_size=3)
+    algo.train()
+    algo.save_model(tmp_path / "model")
+    saved, _ = load_pretrained(tmp_path / "model")
+    base, _ = load_pretrained(module(algo).model_config["model"], dtype=dtype)
+    expected, before = dict(saved.named_parameters()), dict(base.named_parameters())
+    given = dict(module(algo).plain_weights())
+    assert given.keys() == expected.keys()
+    for name, weight in given.items():
+        assert weight.dtype == getattr(torch, dtype) and torch.equal(weight, expected[name]), name
+    changed = {name for name, weight in given.items() if not torch.equal(weight, before[name])}
+    assert changed == {name for name in given if name.endswith("_proj.weight")}
+
+
+def test_weights_are_merged_one_at_a_time(build: Build) -> None:
+    algo = build()
+    own = {id(param) for param in module(algo).model.parameters()}
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+    for _, weight in module(algo).plain_weights():
+        alive = [each for each in alive if each() is not None] + [weakref.ref(weight)] * (id(weight) not in own)
+        most = max(most, len(alive))
+        del weight
+    assert most == 1
+
+
+class Noting(TransformersEngine):
+    """In the place of vLLM's: keeps the weights that it is given."""
+
+    def update_weights(self, named_tensors: Any) -> None:
+        self.given = {name: tensor.detach().clone() for name, tensor in named_tensors}
+
+
+def test_a_runner_gives_its_engine_merged_weights(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env_runner, "VLLMEngine", Noting)
+    algo = build()
+    algo.train()
+    runner = algo.env_runner_group.local_env_runner
+    runner.engine = Noting(runner.module.model, runner.module.tokenizer)
+    runner.sample(tasks=[Task(0, 0, seed=0)])
+    expected = dict(module(algo).plain_weights())
+    assert runner.engine.given.keys() == expected.keys()
+    assert all(torch.equal(weight, expected[name]) for name, weight in runner.engine.given.items())
 
 
 def test_weights_that_are_sent_to_a_runner_are_the_adapters(build: Build) -> None:

@@ -49,7 +49,18 @@ def test_a_shape_is_that_of_the_model_without_its_weights(seven_billion: str) ->
     assert shape.outside == 2 * 152064 * 3584 + 3584
 
 
-def test_what_a_learner_keeps_is_what_the_plan_says(make_config: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "lora", "autocast"),
+    [
+        ("float32", None, False),
+        ("float32", {"rank": 8, "alpha": 8.0}, False),
+        ("bfloat16", {"rank": 8, "alpha": 8.0}, False),
+        ("bfloat16", {"rank": 8, "alpha": 8.0}, True),
+    ],
+)
+def test_what_a_learner_keeps_is_what_the_plan_says(
+    make_config: Callable[..., Any], dtype: str, lora: dict[str, Any] | None, autocast: bool
+) -> None:
     """Weights, gradients and moments to the byte; what the backward pass remembers within a third."""
     rng = np.random.default_rng(0)
     rows = [
@@ -61,8 +72,10 @@ def test_what_a_learner_keeps_is_what_the_plan_says(make_config: Callable[..., A
         )
         for _ in range(2)
     ]
-    settings = {"model": find_model("tiny"), "dtype": "float32", "micro_batch_tokens": 800}
-    learner = make_config(**settings).build_learner()
+    if lora:
+        pytest.importorskip("peft")
+    learning = {"micro_batch_tokens": 800, "lora": lora, "autocast": autocast}
+    learner = make_config(model=find_model("tiny"), dtype=dtype, **learning).build_learner()
     model = learner.module[DEFAULT_MODULE_ID].model
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -76,9 +89,7 @@ def test_what_a_learner_keeps_is_what_the_plan_says(make_config: Callable[..., A
     (batch,) = build_batches(rows, minibatch_size=2, num_shares=1)
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         learner.update(batch=batch)
-    config = recipe(
-        model={"dtype": "float32"}, learner={"micro_batch_tokens": 800}, rollout={"max_episode_tokens": 400}
-    )
+    config = recipe(model={"dtype": dtype}, learner=learning, rollout={"max_episode_tokens": 400})
     plan = learner_memory(ModelShape.of(find_model("tiny")), config.model, config.learner, reference=False, longest=400)
     moments = sum(
         value.nbytes
@@ -87,7 +98,9 @@ def test_what_a_learner_keeps_is_what_the_plan_says(make_config: Callable[..., A
         for value in entry.values()
         if value.ndim
     )
-    assert plan["weights"] == plan["gradients"] == sum(parameter.nbytes for parameter in model.parameters())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    frozen = sum(parameter.nbytes for parameter in model.parameters() if not parameter.requires_grad)
+    assert (plan["weights"], plan["gradients"]) == ((frozen, trained) if lora else (trained, trained))
     assert plan["moments"] == moments
     assert sum(kept.values()) == pytest.approx(plan["activations"], rel=1 / 3)
 

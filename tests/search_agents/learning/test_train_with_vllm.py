@@ -13,16 +13,20 @@ from search_agents.rollout import Task
 pytest.importorskip("vllm")
 
 
+@pytest.mark.parametrize(("lora", "lr"), [(None, 3e-4), ({"rank": 8, "alpha": 16.0}, 5e-3)])
 def test_what_vllm_samples_is_the_policy_that_was_just_learned(
-    make_config: Callable[..., Any], start: Callable[[Any], Any]
+    make_config: Callable[..., Any], start: Callable[[Any], Any], lora: dict[str, Any] | None, lr: float
 ) -> None:
+    if lora:
+        pytest.importorskip("peft")
     algo = start(
         make_config(
             model=SHIPPED["tiny"],
             dtype="float32",
             engine="vllm",
             kv_cache_gb=0.1,
-            lr=3e-4,
+            lr=lr,
+            lora=lora,
             max_segment_tokens=40,
             max_episode_tokens=240,
         )
