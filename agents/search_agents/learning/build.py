@@ -28,6 +28,7 @@ __all__ = [
     "build_algorithm",
     "build_supervised",
     "evaluation_engine",
+    "gpus_per_learner",
     "open_trajectories",
     "supervised_config",
 ]
@@ -53,7 +54,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             num_envs_per_env_runner=rollout.num_envs,
             num_gpus_per_env_runner=config.gpus_per_env_runner,
         )
-        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=gpus_per_learner(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -122,7 +123,7 @@ def supervised_config(config: SFTConfig) -> SupervisedConfig:
     learner = config.learner
     made: SupervisedConfig = (
         SupervisedConfig()
-        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=gpus_per_learner(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -239,7 +240,8 @@ def evaluation_engine(algorithm: ReinforcePP) -> TransformersEngine:
     return fetched
 
 
-def _gpus(section: OptimizerSection) -> int:
+def gpus_per_learner(section: OptimizerSection) -> int:
+    """GPUs of each learner: as many as the config says, or one where this process finds any."""
     if section.num_gpus_per_learner is None:
         return int(find_device("auto") == "cuda")
     return section.num_gpus_per_learner
