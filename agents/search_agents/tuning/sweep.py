@@ -149,7 +149,7 @@ def _trainable(sweep: SweepConfig, recipe: TrainConfig) -> type[SweepTrial]:
 
 
 def _bundles(sweep: SweepConfig, recipe: TrainConfig) -> list[dict[str, float]]:
-    """What a trial reserves: for itself, for each remote runner (RLlib counts on this order), for each remote learner."""
+    """What a trial reserves: for itself, for each remote runner (RLlib counts on this order) and each learner."""
     runners = _bundle(1, recipe.gpus_per_env_runner)
     learners = _bundle(1, recipe.learner.num_gpus_per_learner or 0)
     return [
