@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from search_agents.learning import ReinforcePP
+from search_agents.learning import ReinforcePP, build
 from search_agents.learning.build import evaluation_engine
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 from search_agents.learning.shared_folder import holds_weights
 
 from search_env.errors import RunError
 
+FILES = ("model.safetensors", "optimizer.safetensors")
+
 
 class Group:
     """Learners on machines that have a disk of their own, or one with the driver."""
 
     is_remote = True
+    folder: Path
 
     def __init__(self, *, shared: bool, disk: Path) -> None:
         self.shared, self.disk = shared, disk
@@ -39,7 +42,7 @@ class Group:
             path.rename(self.folder / path.name)
         return results
 
-    def save_to_folder(self, folder: str, *, files: tuple[str, ...] = ("model.safetensors", "optimizer.safetensors")):
+    def save_to_folder(self, folder: str, *, files: tuple[str, ...] = FILES) -> None:
         here = Path(folder) if self.shared else self.disk
         for name in files:
             (here / name).write_text("weights")
@@ -106,6 +109,35 @@ def test_weights_are_a_model_or_an_adapter_and_the_moments(tmp_path: Path, files
     assert holds_weights(tmp_path, "optimizer.safetensors") is whole
 
 
+def test_a_copy_to_evaluate_takes_the_last_gpu_in_the_format_that_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[dict[str, str]] = []
+    engine = SimpleNamespace(from_pretrained=lambda path, **given: loaded.append(given) or SimpleNamespace())
+    monkeypatch.setattr(build, "TransformersEngine", engine)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    for settings in (
+        {"autocast": True, "engine": "transformers"},
+        {"autocast": False, "engine": "vllm", "engine_dtype": "bfloat16"},
+        {"autocast": False, "engine": "vllm", "engine_dtype": None, "num_gpus_per_learner": 0},
+    ):
+        config = {
+            "shares_module": False,
+            "dtype": "float32",
+            "engine_dtype": None,
+            "num_gpus_per_learner": 1,
+            **settings,
+        }
+        algorithm: Any = SimpleNamespace(config=SimpleNamespace(**config), save_model=lambda path: None)
+        evaluation_engine(algorithm, tmp_path)
+    assert loaded == [
+        {"dtype": "bfloat16", "device": "cuda:7"},
+        {"dtype": "bfloat16", "device": "cuda:7"},
+        {"dtype": "float32", "device": "cpu"},
+    ]
+
+
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(
     ("settings", "dtype"),
@@ -126,9 +158,12 @@ def test_weights_for_an_evaluation_pass_through_the_run_folder_and_leave_nothing
     (tmp_path / ".evaluated").mkdir()
     (tmp_path / ".evaluated" / "of a stopped run").touch()
     written: list[Path] = []
-    monkeypatch.setattr(
-        algorithm, "save_model", lambda path: written.append(path) or ReinforcePP.save_model(algorithm, path)
-    )
+
+    def save_model(folder: Path) -> None:
+        written.append(folder)
+        ReinforcePP.save_model(algorithm, folder)
+
+    monkeypatch.setattr(algorithm, "save_model", save_model)
     engine = evaluation_engine(algorithm, tmp_path)
     assert written == [tmp_path / ".evaluated"] and not list(tmp_path.iterdir())
     assert engine.model.dtype == dtype and engine.autocast is bool(settings)
