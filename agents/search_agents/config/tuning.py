@@ -140,7 +140,7 @@ class ResourcesSection(Section):
     """Cores of a trial, and its threads of torch. Its remote runners and learners take one more each."""
     gpus: NonNegativeFloat = 0.0
     """GPUs of a trial itself, in parts if trials share one. Its remote runners and learners have what the recipe gives
-    them, on top."""
+    them, on top; where these have GPUs, it evaluates on one of its own, and with 0 on the CPU."""
 
 
 class SweepConfig(Section):
