@@ -23,13 +23,18 @@ def cache_of_the_session(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ray_cluster(request):
-    """Ray on this machine, for the tests of one file; with 6 CPUs, or as many as its RAY_CPUS says."""
+    """Ray on this machine, for the tests of one file; with 6 CPUs, or as many as its RAY_CPUS says.
+
+    Its RAY_GPUS are declared to Ray only: whoever is given one computes on what torch finds.
+    """
     import ray
 
-    cpus = getattr(request.module, "RAY_CPUS", 6)
+    cpus, gpus = getattr(request.module, "RAY_CPUS", 6), getattr(request.module, "RAY_GPUS", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+        ray.init(
+            num_cpus=cpus, num_gpus=gpus, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20
+        )
         yield
     with warnings.catch_warnings():  # Ray does not wait for the processes that it stops
         warnings.simplefilter("ignore", ResourceWarning)

@@ -31,7 +31,8 @@ class Algorithm:
         self.learner_group = SimpleNamespace(on_first_learner=lambda function: function(self))
 
     def save_to_folder(self, folder: str) -> None:
-        (Path(folder) / "model.safetensors").write_text("weights " * 1000)
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            (Path(folder) / name).write_text("weights " * 1000)
 
     def get_progress(self) -> dict[str, int]:
         return {"steps_done": self._step}

@@ -53,9 +53,11 @@ _PERTURBABLE = frozenset(
 # Trials that are asked other questions, or hold other resources, cannot be compared.
 _NOT_SWEPT = {
     "evaluation": "the scores of trials that are asked other questions cannot be compared; write it under `settings`",
+    "learner.num_gpus_per_learner": "all trials of a sweep have the same resources; write it under `settings`",
     "learner.num_learners": "all trials of a sweep have the same resources; write it under `settings`",
     "model.vllm.tensor_parallel_size": "all trials of a sweep have the same resources; write it under `settings`",
     "rollout.num_env_runners": "all trials of a sweep have the same resources; write it under `settings`",
+    "rollout.num_gpus_per_env_runner": "all trials of a sweep have the same resources; write it under `settings`",
     "run.checkpoint_every": "the checkpoints are those of the sweep",
     "run.keep_checkpoints": "the checkpoints are those of the sweep",
     "run.name": "it names the run only",
@@ -132,12 +134,13 @@ class PBTSection(Section):
 
 
 class ResourcesSection(Section):
-    """What one trial may use."""
+    """What one trial may use; all its processes are on one machine."""
 
     cpus: PositiveInt = 1
     """Cores of a trial, and its threads of torch. Its remote runners and learners take one more each."""
     gpus: NonNegativeFloat = 0.0
-    """GPUs of a trial, in parts if trials share one."""
+    """GPUs of a trial itself, in parts if trials share one. Its remote runners and learners have what the recipe gives
+    them, on top; where these have GPUs, it evaluates on one of its own, and with 0 on the CPU."""
 
 
 class SweepConfig(Section):

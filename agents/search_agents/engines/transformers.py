@@ -30,7 +30,12 @@ from search_agents.engines.session import TransformersSession
 from search_env.errors import ModelError
 from search_env.types import Prompt
 
-__all__ = ["TransformersEngine"]
+__all__ = ["CACHE_TOKENS", "PREFIX_BYTES", "TransformersEngine"]
+
+CACHE_TOKENS = 65_536
+"""Tokens in the key-value cache while texts are generated outside sessions."""
+PREFIX_BYTES = 2 << 30
+"""Bytes of keys and values that are kept of such texts."""
 
 
 class TransformersEngine:
@@ -61,8 +66,8 @@ class TransformersEngine:
         *,
         autocast: bool = False,
         prefill_tokens: int = 4096,
-        cache_tokens: int = 65_536,
-        prefix_bytes: int = 2 << 30,
+        cache_tokens: int = CACHE_TOKENS,
+        prefix_bytes: int = PREFIX_BYTES,
         name: str | None = None,
     ) -> None:
         self.name = name or Path(model.name_or_path).name or type(model).__name__

@@ -53,6 +53,7 @@ from search_agents.learning.preparation import prepare_rows
 from search_agents.learning.prompts import tasks_of_step
 from search_agents.learning.rl_module import PackedTensor
 from search_agents.learning.schedule import Schedule
+from search_agents.learning.shared_folder import check_shared, holds_weights
 from search_agents.rollout import Episode, Task
 from search_env.errors import RetrieverUnavailable
 
@@ -329,8 +330,14 @@ class ReinforcePP(Algorithm):  # type: ignore[misc]  # ray is untyped
         )
 
     def save_model(self, folder: str | Path) -> None:
-        """Write model and tokenizer as Transformers reads them, weights as safetensors."""
+        """Write model and tokenizer as Transformers reads them, weights as safetensors.
+
+        Raises:
+            RunError: If the first learner has written them on a disk of another machine.
+        """
+        folder = Path(folder).resolve()
         self.learner_group.on_first_learner(lambda learner: learner.save_pretrained(str(folder)))
+        check_shared(folder, found=holds_weights(folder), who="the driver")
 
 
 def _count_questions(runner: TextEnvRunner, splits: Collection[str | None]) -> dict[str | None, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from search_agents.config import SFTConfig, TrainConfig
@@ -28,9 +29,12 @@ __all__ = [
     "build_algorithm",
     "build_supervised",
     "evaluation_engine",
+    "gpus_per_learner",
     "open_trajectories",
     "supervised_config",
 ]
+
+_FETCHED = ".evaluated"
 
 
 def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
@@ -53,7 +57,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             num_envs_per_env_runner=rollout.num_envs,
             num_gpus_per_env_runner=config.gpus_per_env_runner,
         )
-        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=gpus_per_learner(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -122,7 +126,7 @@ def supervised_config(config: SFTConfig) -> SupervisedConfig:
     learner = config.learner
     made: SupervisedConfig = (
         SupervisedConfig()
-        .learners(num_learners=learner.num_learners, num_gpus_per_learner=_gpus(learner))
+        .learners(num_learners=learner.num_learners, num_gpus_per_learner=gpus_per_learner(learner))
         .debugging(seed=config.run.seed)
         .training(
             model=find_model(config.model.path),
@@ -223,23 +227,48 @@ def open_trajectories(config: SFTConfig) -> TrajectoryFolder:
     return TrajectoryFolder.open(Path(config.sft.trajectories))
 
 
-def evaluation_engine(algorithm: ReinforcePP) -> TransformersEngine:
+def evaluation_engine(algorithm: ReinforcePP, scratch: Path) -> TransformersEngine:
     """An engine on the weights that the algorithm has now.
 
-    In one process it shares the learner's module, without a copy; else the weights are fetched from the learners.
+    In one process it shares the learner's module, without a copy; else the weights are fetched from the learners, in
+    the number format that episodes are computed in.
+
+    Args:
+        algorithm: The run.
+        scratch: A folder that all machines of the run share; weights that are fetched lie below it meanwhile.
+
+    Raises:
+        RunError: If the first learner does not share that folder.
     """
     if algorithm.config.shares_module:
-        module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID]
-        return TransformersEngine(module.model, module.tokenizer)
-    with tempfile.TemporaryDirectory() as folder:
+        return _shared_engine(algorithm)
+    folder = scratch / _FETCHED
+    shutil.rmtree(folder, ignore_errors=True)  # what a stopped run left
+    try:
         algorithm.save_model(folder)
-        device = find_device("auto" if algorithm.config.num_gpus_per_learner else "cpu")
-        fetched = TransformersEngine.from_pretrained(folder, dtype=algorithm.config.dtype, device=device)
-    fetched.autocast = algorithm.config.autocast
+        config = algorithm.config
+        engine_dtype = config.engine_dtype if config.engine == "vllm" else None
+        dtype = "bfloat16" if config.autocast else engine_dtype or config.dtype
+        device = _free_device() if config.num_gpus_per_learner else "cpu"
+        fetched = TransformersEngine.from_pretrained(folder, dtype=dtype, device=device)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    fetched.autocast = config.autocast
     return fetched
 
 
-def _gpus(section: OptimizerSection) -> int:
+def _shared_engine(algorithm: ReinforcePP) -> TransformersEngine:
+    module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID]
+    return TransformersEngine(module.model, module.tokenizer)
+
+
+def _free_device() -> str:
+    """The last GPU that this process sees: Ray gives its actors the first ones, and this one if there is no other."""
+    return f"cuda:{torch.cuda.device_count() - 1}" if find_device("auto") == "cuda" else "cpu"
+
+
+def gpus_per_learner(section: OptimizerSection) -> int:
+    """GPUs of each learner: as many as the config says, or one where this process finds any."""
     if section.num_gpus_per_learner is None:
         return int(find_device("auto") == "cuda")
     return section.num_gpus_per_learner
@@ -247,7 +276,7 @@ def _gpus(section: OptimizerSection) -> int:
 
 def _check_context(algorithm: ReinforcePP, config: TrainConfig | SFTConfig) -> None:
     longest = config.rollout.max_episode_tokens
-    if algorithm.config.shares_module and longest > (most := evaluation_engine(algorithm).max_context):
+    if algorithm.config.shares_module and longest > (most := _shared_engine(algorithm).max_context):
         raise ConfigError(
             f"rollout.max_episode_tokens is {longest}, but the model {config.model.path!r} reads at most {most} "
             f"tokens. Write --rollout.max-episode-tokens {most}, or less."

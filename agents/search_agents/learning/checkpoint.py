@@ -12,6 +12,8 @@
     └── COMPLETE                                           written last
 
 A checkpoint is written beside its place and renamed, so a folder of its name is whole.
+The first learner writes the weights, the driver the rest: on several machines the folder
+lies on a disk that all of them share.
 Nothing in it is pickled: reading one runs no code. What is random follows from the seed
 and the number of the step, so that number is all that has to be kept of it.
 
@@ -31,7 +33,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from search_agents.learning.algorithm import ReinforcePP
+from search_agents.learning.learner import OPTIMIZER_FILE
 from search_agents.learning.rl_module import pack, unpack
+from search_agents.learning.shared_folder import check_shared, holds_weights
 from search_env.errors import RunError
 
 __all__ = ["bytes_needed", "load_checkpoint", "save_checkpoint"]
@@ -52,7 +56,7 @@ def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        RunError: If the folder exists.
+        RunError: If the folder exists, or the weights that a learner wrote are not in it.
     """
     folder = Path(folder)
     if folder.exists():
@@ -66,11 +70,12 @@ def save_checkpoint(algo: ReinforcePP, folder: str | Path) -> Path:
             save_file({name: unpack(tensor) for name, tensor in sampler.items()}, beside / _SAMPLER_FILE)
         state = {"format": _FORMAT, **algo.get_progress()}
         (beside / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        check_shared(folder, found=holds_weights(beside, OPTIMIZER_FILE), who="the driver")
         (beside / _MARK).touch()
         for path in [*beside.iterdir(), beside]:
             _flush(path)
         beside.rename(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RunError) as error:
         shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, SafetensorError) and f"os error {errno.ENOSPC}" in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
@@ -103,12 +108,15 @@ def load_checkpoint(algo: ReinforcePP, folder: str | Path) -> None:
         folder: The checkpoint.
 
     Raises:
-        RunError: If it is not there, not complete or not one of ours.
+        RunError: If it is not there, not complete, not one of ours, or a learner on another machine does not see it.
         ModelError: If it is of another model.
         ConfigError: If it stands in a stage that the configuration does not have.
     """
     folder = Path(folder).resolve()
     state = _read_state(folder)
+    if algo.learner_group.is_remote:
+        seen = algo.learner_group.on_every_learner(lambda _: holds_weights(folder, OPTIMIZER_FILE))
+        check_shared(folder, found=all(seen), who="a learner")
     algo.learner_group.on_every_learner(
         lambda learner: learner.load_from_folder(str(folder), env_steps=state["env_steps"])
     )

@@ -49,6 +49,7 @@ __all__ = [
     "LENGTHS",
     "MINIBATCH",
     "NUM_TOKENS",
+    "OPTIMIZER_FILE",
     "REFERENCE_LOGPROBS",
     "WEIGHT",
     "ReinforcePPTorchLearner",
@@ -67,7 +68,8 @@ REFERENCE_LOGPROBS = "reference_logprobs"
 """Column with the log-probs of the sampled tokens under the reference, where the loss has need of them."""
 
 ADAM_BETAS = (0.9, 0.95)
-_OPTIMIZER_FILE = "optimizer.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+"""The optimizer's moments in a checkpoint."""
 _PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES, REFERENCE_LOGPROBS)
 
 
@@ -190,7 +192,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         )
         moments = {name: value.cpu().contiguous() for name, value in gathered if is_first() or not self.config.sharded}
         if is_first() or not self.config.sharded:
-            save_file(moments, f"{folder}/{_OPTIMIZER_FILE}")
+            save_file(moments, f"{folder}/{OPTIMIZER_FILE}")
 
     def bytes_of_weights(self) -> tuple[int, int]:
         """The size of what is trained, and of the whole model."""
@@ -210,7 +212,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             ModelError: If the folder holds no model, or another one.
         """
         self.module[DEFAULT_MODULE_ID].unwrapped().load_pretrained(folder)
-        moments = load_file(f"{folder}/{_OPTIMIZER_FILE}", device=str(self._device))
+        moments = load_file(f"{folder}/{OPTIMIZER_FILE}", device=str(self._device))
         for name, optimizer, param in self._trained():
             keys = [key for key in moments if key.rpartition(".")[0] == name]
             optimizer.state[param] = {key.rpartition(".")[2]: part_like(moments[key], param) for key in keys}

@@ -2,8 +2,8 @@
 
 Counted is what grows with the model or the batch: weights, gradients, moments, the
 reference, what a backward pass must remember, one chunk of logits, and of an engine
-its weights and its cache. What a GPU's driver and the allocator take comes on top; `RESERVE`
-stands for it.
+its weights and its cache, be it one that samples or the one that evaluates. What a GPU's
+driver and the allocator take comes on top; `RESERVE` stands for it.
 
 Measured beside it (SmolLM2-135M in float32, a row of 2,000 tokens, 2 CPU cores, 2026-11-21,
 `benchmarks/learner.py --rows 2`): 4.0 GiB grow in a step where 3.8 are planned, 1.5 with
@@ -19,11 +19,13 @@ from typing import Any
 import torch
 import transformers
 
+from search_agents.config import TrainConfig
 from search_agents.config.sections import ModelSection, OptimizerSection, RolloutSection
 from search_agents.engines.pretrained import load_config
+from search_agents.engines.transformers import CACHE_TOKENS, PREFIX_BYTES
 from search_agents.learning.rl_module import LOGITS_PER_CHUNK
 
-__all__ = ["RESERVE", "ModelShape", "cache_bytes_per_token", "engine_memory", "learner_memory"]
+__all__ = ["RESERVE", "ModelShape", "cache_bytes_per_token", "engine_memory", "evaluation_memory", "learner_memory"]
 
 RESERVE = 0.1
 """Share of a GPU's memory that a plan leaves free."""
@@ -140,6 +142,21 @@ def engine_memory(shape: ModelShape, model: ModelSection, rollout: RolloutSectio
     else:
         cache = cache_bytes_per_token(shape, model) * rollout.num_envs * rollout.max_episode_tokens
     return {"weights": shape.parameters * _BYTES[_engine_dtype(model)] // _spread(model), "key-value cache": cache}
+
+
+def evaluation_memory(shape: ModelShape, config: TrainConfig) -> dict[str, int]:
+    """Memory in bytes of the copy of the model that the driver evaluates, where it does not share the learner's.
+
+    The cache is that of all its episodes at their longest; the baselines, which are no episodes, have one of their own
+    size, and keep what their prompts have in common.
+    """
+    evaluated = config.evaluation
+    size = _BYTES["bfloat16" if config.learner.autocast else _engine_dtype(config.model)]
+    per_token = 2 * shape.layers * shape.key_value * size
+    cache = per_token * evaluated.batch_size * config.rollout.max_episode_tokens
+    if evaluated.baselines:
+        cache = max(cache, per_token * CACHE_TOKENS + PREFIX_BYTES)
+    return {"weights to evaluate": shape.parameters * size, "key-value cache": cache}
 
 
 def cache_bytes_per_token(shape: ModelShape, model: ModelSection) -> int:

@@ -11,6 +11,7 @@ from search_agents.learning.memory import (
     ModelShape,
     cache_bytes_per_token,
     engine_memory,
+    evaluation_memory,
     learner_memory,
 )
 
@@ -31,6 +32,8 @@ class Role:
     """What each needs on each of its GPUs, in bytes, by what it is for."""
     limit: float
     """What each may take there, in bytes."""
+    beside: bool = False
+    """Whether its GPU is one that another role has."""
 
     @property
     def needed(self) -> int:
@@ -60,7 +63,7 @@ class Plan:
             for role in self.roles
             if role.gpus and role.needed > role.limit
         ]
-        used = sum(role.processes * role.gpus for role in self.roles)
+        used = _used(self.roles)
         if used > self.gpus:
             found.append(f"{used:g} GPUs are used and {self.gpus} are there: lower num_learners or num_env_runners")
         if self.shape.heads % self.spread:
@@ -79,7 +82,8 @@ class Plan:
             "",
         ]
         for role in self.roles:
-            where = f"{role.gpus:g} GPU{'s' if role.gpus > 1 else ''} each" if role.gpus else "no GPU"
+            own = f"{role.gpus:g} GPU{'s' if role.gpus > 1 else ''} each" if role.gpus else "no GPU"
+            where = "beside others on their GPU" if role.beside else own
             taken = f"{role.needed / _GB:.1f} GB" + (f" of {role.limit / _GB:.1f}" if role.gpus else "")
             lines.append(
                 f"{role.processes} x {role.name}, {where}: {taken}{' on each of them' if role.gpus > 1 else ''}"
@@ -101,7 +105,7 @@ def make_plan(config: TrainConfig, model: str, *, gpus: int, memory: float) -> P
     Args:
         config: The recipe.
         model: A folder with a config.json, or a hub id.
-        gpus: GPUs that are there.
+        gpus: GPUs that are there, those that the driver keeps to itself included.
         memory: Of each, in bytes.
 
     Raises:
@@ -129,6 +133,8 @@ def make_plan(config: TrainConfig, model: str, *, gpus: int, memory: float) -> P
             del samples["weights"]  # it samples with the learner's
         both = learns | {f"engine's {name}": value for name, value in samples.items()}
         roles = (Role(name="learner", processes=1, gpus=per_learner, memory=both, limit=room),)
+    if rollout.num_env_runners or learner.num_learners:
+        roles = (*roles, _driver(roles, evaluation_memory(shape, config), gpus if per_learner else 0, room))
     cache = engine_memory(shape, config.model, rollout)["key-value cache"]
     return Plan(
         shape=shape,
@@ -144,9 +150,24 @@ def _learners(number: int, gpus: int, memory: Mapping[str, int], room: float) ->
     return Role(name="learner", processes=max(1, number), gpus=gpus, memory=memory, limit=room)
 
 
+def _driver(roles: tuple[Role, ...], memory: Mapping[str, int], gpus: int, room: float) -> Role:
+    """The driver, which evaluates a copy of the model: on a GPU that nobody has, or beside those who need most."""
+    own, beside = gpus - _used(roles) >= 1, 0.0
+    if gpus and not own:
+        beside = max((role.needed / min(1.0, role.gpus) for role in roles if role.gpus), default=0.0)
+    limit = max(0.0, room - beside)
+    return Role(name="driver", processes=1, gpus=min(1, gpus), memory=memory, limit=limit, beside=beside > 0)
+
+
+def _used(roles: tuple[Role, ...]) -> float:
+    return sum(role.processes * role.gpus for role in roles if not role.beside)
+
+
 _ADVICE = {
     "learner": "try learner.gradient_checkpointing, a smaller learner.micro_batch_tokens, learner.sharded over more "
     "learner.num_learners, or learner.lora",
     "runner": "try model.vllm.dtype bfloat16, a smaller model.vllm.kv_cache_gb (or rollout.num_envs), "
     "model.vllm.tensor_parallel_size, or larger GPUs",
+    "driver": "it evaluates there; leave it a GPU of its own (fewer learner.num_learners or rollout.num_env_runners), "
+    "or try a smaller evaluation.batch_size, or evaluation.baselines false",
 }

@@ -269,7 +269,7 @@ class _Run:
         if not missing:
             return
         self._progress.phase(f"evaluating {what}")
-        engine = evaluation_engine(self._algorithm)
+        engine = evaluation_engine(self._algorithm, self._folder.path)
         for name, (method, temperature) in missing.items():
             found = self._held_out.measure(method, engine, temperature=temperature)
             result = {**found.to_dict(), "temperature": temperature, "elapsed": round(self._elapsed(), 3)}

@@ -63,8 +63,9 @@ def run_sweep(sweep: SweepConfig, recipe: TrainConfig, out: Path, *, tell: Calla
     """
     check_loggers(sweep)
     goes_on = _open(out, sweep, recipe)
-    with _environment(_ENVIRONMENT), _ray(sweep, recipe):
-        tuner = _restored(sweep, recipe, out) if goes_on else _new(sweep, recipe, out, tell)
+    trained = _with_gpus(recipe)
+    with _environment(_ENVIRONMENT), _ray(sweep, trained):
+        tuner = _restored(sweep, trained, out) if goes_on else _new(sweep, trained, out, tell)
         tuner.fit()
     rows = trial_rows(sweep, out)
     text = write_results(rows, sweep, recipe, out)
@@ -135,8 +136,10 @@ def _restored(sweep: SweepConfig, recipe: TrainConfig, out: Path) -> tune.Tuner:
 
 
 def _trainable(sweep: SweepConfig, recipe: TrainConfig) -> type[SweepTrial]:
+    # A trial and its learners pass each other weights by the disk of their machine, so all are on one.
+    resources = tune.PlacementGroupFactory(_bundles(sweep, recipe), strategy="STRICT_PACK")
     made: type[SweepTrial] = tune.with_parameters(
-        tune.with_resources(SweepTrial, tune.PlacementGroupFactory(_bundles(sweep, recipe))),
+        tune.with_resources(SweepTrial, resources),
         recipe=recipe.model_dump(mode="json"),
         threads=sweep.resources.cpus,
         steps_per_iteration=sweep.steps_per_iteration,
@@ -146,11 +149,31 @@ def _trainable(sweep: SweepConfig, recipe: TrainConfig) -> type[SweepTrial]:
 
 
 def _bundles(sweep: SweepConfig, recipe: TrainConfig) -> list[dict[str, float]]:
-    """What a trial reserves: for itself, and for each remote runner and learner of the recipe."""
-    own = {"CPU": float(sweep.resources.cpus)}
-    if sweep.resources.gpus:
-        own["GPU"] = sweep.resources.gpus
-    return [own] + [{"CPU": 1.0}] * (recipe.rollout.num_env_runners + recipe.learner.num_learners)
+    """What a trial reserves: for itself, for each remote runner (RLlib counts on this order) and each learner."""
+    runners = _bundle(1, recipe.gpus_per_env_runner)
+    learners = _bundle(1, recipe.learner.num_gpus_per_learner or 0)
+    return [
+        _bundle(sweep.resources.cpus, sweep.resources.gpus),
+        *[runners] * recipe.rollout.num_env_runners,
+        *[learners] * recipe.learner.num_learners,
+    ]
+
+
+def _bundle(cpus: float, gpus: float) -> dict[str, float]:
+    return {"CPU": float(cpus), "GPU": float(gpus)} if gpus else {"CPU": float(cpus)}
+
+
+def _with_gpus(recipe: TrainConfig) -> TrainConfig:
+    """The recipe, with the GPUs of its remote learners where it leaves them open.
+
+    It is decided here and for all trials: the process of a trial may see no GPU where its learners have some.
+    """
+    if not recipe.learner.num_learners:
+        return recipe
+    from search_agents.learning.build import gpus_per_learner
+
+    decided = {"num_gpus_per_learner": gpus_per_learner(recipe.learner)}
+    return recipe.model_copy(update={"learner": recipe.learner.model_copy(update=decided)})
 
 
 def _param_space(sweep: SweepConfig) -> dict[str, Any]:
@@ -222,6 +245,7 @@ def _trial_name(trial: Any) -> str:
 def _ray(sweep: SweepConfig, recipe: TrainConfig) -> Iterator[None]:
     """Ray within the block: the one that runs, or one on this machine with room for the concurrent trials."""
     if ray.is_initialized():
+        _check_gpus(sweep, recipe)
         yield
         return
     if os.environ.get("RAY_ADDRESS"):
@@ -230,15 +254,29 @@ def _ray(sweep: SweepConfig, recipe: TrainConfig) -> Iterator[None]:
         cpus = sweep.concurrent * sum(bundle["CPU"] for bundle in _bundles(sweep, recipe))
         ray.init(num_cpus=int(cpus), include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     try:
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        if sweep.resources.gpus > gpus and not os.environ.get("RAY_ADDRESS"):  # a cluster may grow
-            raise ConfigError(
-                f"resources.gpus is {sweep.resources.gpus:g}, but this machine has {gpus:g}. "
-                "Write --resources.gpus 0, or connect to a cluster: RAY_ADDRESS=HOST:PORT."
-            )
+        _check_gpus(sweep, recipe)
         yield
     finally:
         ray.shutdown()
+
+
+def _check_gpus(sweep: SweepConfig, recipe: TrainConfig) -> None:
+    """A trial that asks for more GPUs than there are would wait for ever.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    own, *others = (bundle.get("GPU", 0.0) for bundle in _bundles(sweep, recipe))
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    if own + sum(others) <= gpus or os.environ.get("RAY_ADDRESS"):  # a cluster may grow
+        return
+    runners, learners = recipe.rollout.num_env_runners, recipe.learner.num_learners
+    raise ConfigError(
+        f"a trial asks for {own + sum(others):g} GPUs, but this machine has {gpus:g}: {own:g} for itself "
+        f"(resources.gpus), and {sum(others):g} for {runners} runners and {learners} learners of the recipe. Write "
+        + ("fewer of these, or no GPUs for them, under `settings`" if sum(others) > gpus else "--resources.gpus 0")
+        + ", or connect to a cluster: RAY_ADDRESS=HOST:PORT."
+    )
 
 
 @contextmanager

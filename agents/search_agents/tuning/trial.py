@@ -99,7 +99,8 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         from search_agents.learning.build import evaluation_engine
 
         temperature = self._config.evaluation.temperatures[0]
-        found = self._held_out.measure("r1-searcher", evaluation_engine(self._algorithm), temperature=temperature)
+        engine = evaluation_engine(self._algorithm, Path(self.logdir))
+        found = self._held_out.measure("r1-searcher", engine, temperature=temperature)
         invalid = found.scores.invalid
         if invalid > self._algorithm.config.max_invalid_rate * len(found.transcripts) or not found.scores.n:
             raise RetrieverUnavailable(

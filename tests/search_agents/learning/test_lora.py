@@ -96,7 +96,7 @@ def test_a_saved_model_and_a_checkpoint_load_as_plain_models(build: Build, tmp_p
         model, _ = load_pretrained(folder)
         assert not [name for name, _ in model.named_parameters() if "lora" in name]
         torch.testing.assert_close(logits(model), expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(logits(evaluation_engine(algo).model), expected)
+    torch.testing.assert_close(logits(evaluation_engine(algo, tmp_path).model), expected)
     described = json.loads((checkpoint / "adapter_config.json").read_text())
     assert described["r"] == 4 and Path(described["base_model_name_or_path"]).is_absolute()
     with pytest.raises(ModelError, match=r"of another learner\.lora\.rank"):

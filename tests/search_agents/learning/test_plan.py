@@ -12,7 +12,7 @@ import pytest
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from search_agents.cli.command import main
-from search_agents.config import TrainConfig
+from search_agents.config import TrainConfig, find_recipe, load_config
 from search_agents.learning.learner_group import Row, build_batches
 from search_agents.learning.memory import ModelShape, cache_bytes_per_token, learner_memory
 from search_agents.learning.plan import Plan, make_plan
@@ -123,18 +123,19 @@ def test_sharding_divides_what_grows_with_the_model(seven_billion: str) -> None:
 def test_a_plan_says_who_needs_what_and_what_to_change(seven_billion: str, capsys: pytest.CaptureFixture[str]) -> None:
     given = [
         *("plan", "--model", seven_billion, "--gpus", "8", "--learner.autocast", "true"),
-        *("--learner.gradient-checkpointing", "true", "--rollout.num-env-runners", "4"),
+        *("--learner.gradient-checkpointing", "true", "--rollout.num-env-runners", "3"),
         *("--rollout.num-gpus-per-env-runner", "1", "--model.engine", "vllm", "--model.vllm.dtype", "bfloat16"),
-        *("--model.vllm.kv-cache-gb", "40", "--rollout.max-episode-tokens", "8192"),
+        *("--model.vllm.kv-cache-gb", "40", "--rollout.max-episode-tokens", "8192", "--evaluation.batch-size", "100"),
     ]
     assert main([*given, "--learner.num-learners", "4", "--learner.sharded", "true"]) == 0
     said = capsys.readouterr().out
-    assert "4 x learner, 1 GPU each" in said and "4 x runner, 1 GPU each" in said and "It fits." in said
+    assert "4 x learner, 1 GPU each" in said and "3 x runner, 1 GPU each" in said and "It fits." in said
+    assert "1 x driver, 1 GPU each" in said
     assert main(given) == 2
     said = capsys.readouterr().out
     assert "a learner needs" in said and "learner.sharded" in said
     assert main([*given, "--learner.num-learners", "6", "--learner.sharded", "true"]) == 2
-    assert "10 GPUs are used and 8 are there" in capsys.readouterr().out
+    assert "9 GPUs are used and 8 are there" in capsys.readouterr().out
     assert main(["plan", "--model", "/nowhere/at/all"]) == 2
 
 
@@ -162,3 +163,61 @@ def test_an_engine_in_the_learners_process_shares_its_weights() -> None:
     shape = ModelShape.of(find_model("tiny"))
     assert role.memory["engine's key-value cache"] == 8 * 512 * cache_bytes_per_token(shape, config.model)
     assert "engine's weights" not in role.memory and plan.episodes == 8 and not plan.problems
+
+
+def test_the_driver_evaluates_a_copy_that_the_plan_counts(seven_billion: str) -> None:
+    def planned(*, gpus: int, **evaluation: Any) -> Plan:
+        learner = {"num_learners": 4, "sharded": True, "autocast": True, "gradient_checkpointing": True}
+        config = recipe(learner=learner, evaluation=evaluation, rollout={"max_episode_tokens": 4096})
+        return make_plan(config, seven_billion, gpus=gpus, memory=80e9)
+
+    alone = planned(gpus=5, batch_size=100)
+    shape, driver = alone.shape, alone.roles[-1]
+    assert driver.memory["weights to evaluate"] == 2 * shape.parameters, "in the format that learners compute in"
+    assert driver.memory["key-value cache"] == 100 * 4096 * 2 * 28 * 512 * 2
+    assert (driver.name, driver.gpus, driver.beside, alone.problems) == ("driver", 1, False, [])
+    baselines = planned(gpus=5, batch_size=1).roles[-1].memory["key-value cache"]
+    assert (
+        baselines
+        > 65_536 * 2 * 28 * 512 * 2
+        > planned(gpus=5, batch_size=1, baselines=False).roles[-1].memory["key-value cache"]
+    )
+    crowded = planned(gpus=4, batch_size=100)
+    assert crowded.roles[-1].limit == pytest.approx(72e9 - crowded.roles[0].needed)
+    assert "1 x driver, beside others on their GPU" in crowded.text()
+    assert any("a driver needs" in each and "a GPU of its own" in each for each in crowded.problems)
+    assert planned(gpus=4, batch_size=8).problems == [], "small enough beside a learner"
+    assert planned(gpus=0).roles[-1].gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes", "gpus"),
+    [
+        (["r1-searcher-qwen-7b"], {}, 8),
+        (
+            ["r1-searcher-llama-8b"],
+            {
+                **{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096},
+                **{"intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
+                **{"num_key_value_heads": 8, "vocab_size": 128256},
+            },
+            8,
+        ),
+        (
+            ["r1-searcher-qwen-7b", "cluster/32b-32-gpus"],
+            {
+                **{"hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64},
+                **{"num_attention_heads": 40, "num_key_value_heads": 8},
+            },
+            32,
+        ),
+    ],
+)
+def test_the_recipes_for_clusters_fit_the_gpus_that_they_name(
+    tmp_path: Path, given: list[str], sizes: dict[str, Any], gpus: int
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(SEVEN_BILLION | sizes))
+    config = load_config(TrainConfig, [find_recipe(name, "train") for name in given])
+    plan = make_plan(config, str(tmp_path), gpus=gpus, memory=80e9)
+    assert not plan.problems and sum(role.processes * role.gpus for role in plan.roles) == gpus
+    assert not plan.roles[-1].beside, "the driver has a GPU of its own"

@@ -71,6 +71,10 @@ def test_every_combination_of_listed_values_and_ends_of_ranges_is_checked(checke
         ({"space": {"learner.group_size": {"randint": [1, 4]}}}, "needs group_size >= 2"),
         ({"space": {"stages.7.reward": {"choice": ["stage2"]}}}, "stages has items 0 to 1, not 7"),
         ({"space": {"evaluation.questions": {"choice": [10, 20]}}}, "cannot be swept: the scores of trials"),
+        (
+            {"space": {"learner.num_gpus_per_learner": {"choice": [0, 1]}}},
+            "all trials of a sweep have the same resources",
+        ),
         ({"space": {"run.threads": {"choice": [1, 2]}}}, "the threads of a trial are its `resources.cpus`"),
         (
             {"space": {"env.top_k": {"choice": [1, 3]}}, "scheduler": "pbt"},
