@@ -71,11 +71,12 @@ def how_it_was_made(name: str, metas: Sequence[Json]) -> str:
     processors = sorted({meta["machine"]["processor"] for meta in metas})
     commits = sorted({meta["commit"][:7] for meta in metas})
     versions = metas[0]["versions"]
+    copied = sum(f"bench ablation {name} " not in f"{meta['command']} " for meta in metas)
     return (
         f"`search-env bench ablation {name}`, {' and '.join(days)}: {len(metas)} trainings, each on "
         f"{' or '.join(map(str, cores))} cores of {', '.join(processors)}, torch {versions['torch']}, transformers "
-        f"{versions['transformers']}, commit {', '.join(commits)}. Trainings with the same settings were done once for "
-        "all ablations (`--reuse`)."
+        f"{versions['transformers']}, commit {', '.join(commits)}. Copied from another "
+        f"ablation that had the same settings (`--reuse`): {copied}."
     )
 
 

@@ -37,7 +37,7 @@ def mask(tmp_path: Path) -> Path:
         run.mkdir(parents=True)
         (run / "summary.json").write_text("{}")
         meta = {
-            "command": "search-env bench ablation mask --out /home/me/mask",
+            "command": f"search-env bench ablation {'reward' if day == 1 else 'mask'} --out /home/me/x",
             "started": f"2026-01-0{day}T00:00:00Z",
             "commit": "abcdef0123",
             "machine": {"cores": 2, "processor": "P"},
@@ -56,6 +56,7 @@ def test_figures_page_and_curves_are_kept_with_how_they_were_made(mask: Path, tm
     text = (kept / "ablation.md").read_text()
     assert "| masked" in text and "cannot be said yet" in text
     assert "`search-env bench ablation mask`, 2026-01-01 and 2026-01-02: 2 trainings, each on 2 cores of P" in text
+    assert "Copied from another ablation that had the same settings (`--reuse`): 1." in text
     assert all((kept / link).is_file() for link in re.findall(r"\]\((.+?)\)", text)) and "/home/me" not in text
 
 

@@ -185,15 +185,19 @@ def train_part(folder: Path, question: str) -> None:
     judge.save(folder / "knn", encoder=HASHED_WORDS, model=Engine.name)
 
 
-@pytest.mark.usefixtures("engine")
-def test_a_part_that_was_trained_anew_is_refused(
-    argv: list[str], fail: Callable[[bool], None], tmp_path: Path, capsys: Captured
-) -> None:
+@pytest.fixture
+def with_part(argv: list[str], fail: Callable[[bool], None], engine: Any, tmp_path: Path) -> tuple[Path, Path]:
+    """A part, and an evaluation with it that is left to go on with, for its searches failed."""
     part, out = tmp_path / "part", tmp_path / "out"
     train_part(part, "Who?")
     fail(True)
     assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 0
     fail(False)
+    return part, out
+
+
+def test_a_part_that_was_trained_anew_is_refused(with_part: tuple[Path, Path], capsys: Captured) -> None:
+    part, out = with_part
     train_part(part, "Where?")
     capsys.readouterr()
     assert main(["resume", str(out)]) == 2
@@ -206,15 +210,8 @@ def test_a_part_that_was_trained_anew_is_refused(
     assert result["results"][0]["n"] == QUESTIONS and len(result["method_fingerprint"]) == 16
 
 
-@pytest.mark.usefixtures("engine")
-def test_an_evaluation_of_a_version_that_did_not_keep_the_part_is_gone_on_with(
-    argv: list[str], fail: Callable[[bool], None], tmp_path: Path
-) -> None:
-    part, out = tmp_path / "part", tmp_path / "out"
-    train_part(part, "Who?")
-    fail(True)
-    assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 0
-    fail(False)
+def test_an_evaluation_of_a_version_that_did_not_keep_the_part_is_gone_on_with(with_part: tuple[Path, Path]) -> None:
+    _, out = with_part
     description = json.loads((out / "evaluation.json").read_text())
     del description["method_fingerprint"]
     (out / "evaluation.json").write_text(json.dumps(description))
