@@ -171,6 +171,10 @@ class ModelSection(Section):
     """What runs a model that is loaded here, in evaluation and for the episodes of RL; `vllm` needs the package."""
     vllm: VLLMSection = VLLMSection()
     """Settings of the engine `vllm`."""
+    continuous: bool | None = None
+    """Whether the engine `transformers` plays each episode in its own time, so that none waits for the searches of
+    others; false plays them in turns. null is true on a GPU. On a CPU it is worth it if a search takes over 50 ms;
+    log-probabilities then vary in their last digits with the time that searches take."""
 
     @model_validator(mode="after")
     def _runs_in_one_place(self) -> ModelSection:

@@ -364,6 +364,10 @@ class AsynchronousSession(GenerationSession, Protocol):
         """
         ...
 
+    def release(self, row: int) -> None:
+        """Give up what is held for a row that is not sampling; it is of no more use."""
+        ...
+
     def close(self) -> None:
         """Give up the segments that are not finished. Rows that were sampling are of no more use."""
         ...
@@ -371,6 +375,11 @@ class AsynchronousSession(GenerationSession, Protocol):
 
 class AsynchronousEngine(TokenEngine, Protocol):
     """A token engine whose sessions are asynchronous."""
+
+    @property
+    def continuous(self) -> bool:
+        """Whether episodes are best played each in its own time; else in turns, all of them a segment each."""
+        ...
 
     def open(self, prompts: Sequence[Sequence[int]], *, seeds: Sequence[int], max_tokens: int) -> AsynchronousSession:
         """Start a row for each prompt; see `TokenEngine.open`."""

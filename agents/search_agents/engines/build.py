@@ -36,7 +36,10 @@ def make_engine(section: ModelSection) -> Engine:
     from search_agents.engines.transformers import TransformersEngine
 
     return TransformersEngine.from_pretrained(
-        find_model(section.path), dtype=section.dtype, device=find_device(section.device)
+        find_model(section.path),
+        dtype=section.dtype,
+        device=find_device(section.device),
+        continuous=section.continuous,
     )
 
 

@@ -1,4 +1,4 @@
-"""The segments that a batch is sampling, one column of tokens at a time."""
+"""A segment that is being sampled, one token at a time."""
 
 from __future__ import annotations
 
@@ -12,71 +12,40 @@ __all__ = ["SegmentDraft"]
 
 
 class SegmentDraft:
-    """Collects tokens and notices where each segment ends.
+    """Collects the tokens of a segment and notices where it ends.
 
     Args:
-        codec: Finds the end of segments.
+        codec: Finds the end.
         stop: The stop strings.
-        limits: The most tokens of each segment, [entries].
+        limit: The most tokens.
+        vocab_size: Of the model.
     """
 
-    def __init__(self, codec: TextCodec, stop: tuple[str, ...], limits: npt.NDArray[np.int64]) -> None:
-        self.step = 0
-        """Number of tokens that every entry still in the batch has."""
-        self._codec = codec
-        self._stop = stop
-        self._limits = limits
-        self._ids = np.zeros((len(limits), int(limits.max())), dtype=np.int64)
-        self._logprobs = np.zeros(self._ids.shape, dtype=np.float32)
-        self._lengths = np.zeros(len(limits), dtype=np.int64)
-        self._ends: list[SegmentEnd | None] = [None] * len(limits)
+    def __init__(self, codec: TextCodec, stop: tuple[str, ...], limit: int, vocab_size: int) -> None:
+        self.token_ids: list[int] = []
+        self._logprobs: list[float] = []
+        self._end: SegmentEnd | None = None
+        self._codec, self._stop, self._limit = codec, stop, limit
+        self._suspects: npt.NDArray[np.bool_] = codec.may_end(stop, vocab_size)
 
-    def add(
-        self,
-        entries: npt.NDArray[np.int64],
-        ids: npt.NDArray[np.int64],
-        logprobs: npt.NDArray[np.float32],
-        suspect: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:
-        """Append one token to each entry.
+    def add(self, token_id: int, logprob: float) -> bool:
+        """Append a token; returns whether it ends the segment."""
+        self.token_ids.append(token_id)
+        self._logprobs.append(logprob)
+        if self._suspects[token_id]:
+            self._end = self._codec.segment_end(self.token_ids, self._stop)
+        if self._end is None and len(self.token_ids) == self._limit:
+            self._end = SegmentEnd(FinishReason.LENGTH, self._codec.decode(self.token_ids))
+        return self.ended
 
-        Args:
-            entries: Which segments, [active].
-            ids: Their tokens, [active].
-            logprobs: Log-probability of each token, [active].
-            suspect: Whether the token may end a segment, [active].
+    @property
+    def ended(self) -> bool:
+        """Whether the segment is finished."""
+        return self._end is not None
 
-        Returns:
-            Whether each segment goes on, [active].
-        """
-        self._ids[entries, self.step] = ids
-        self._logprobs[entries, self.step] = logprobs
-        self.step += 1
-        going_on = np.ones(len(entries), dtype=np.bool_)
-        for index in np.flatnonzero(suspect | (self._limits[entries] == self.step)):
-            entry = entries[index]
-            self._ends[entry] = self._end(entry)
-            if self._ends[entry] is not None:
-                self._lengths[entry] = self.step
-                going_on[index] = False
-        return going_on
-
-    def segments(self) -> list[SampledSegment]:
-        """The finished segments, in the order of `limits`."""
-        return [
-            SampledSegment(
-                token_ids=self._ids[entry, :length].tolist(),
-                logprobs=self._logprobs[entry, :length].tolist(),
-                text=end.text,
-                finish=end.finish,
-            )
-            for entry, (length, end) in enumerate(zip(self._lengths, self._ends, strict=True))
-            if end is not None
-        ]
-
-    def _end(self, entry: int) -> SegmentEnd | None:
-        ids = self._ids[entry, : self.step].tolist()
-        end = self._codec.segment_end(ids, self._stop)
-        if end is None and self.step == self._limits[entry]:
-            return SegmentEnd(FinishReason.LENGTH, self._codec.decode(ids))
-        return end
+    def segment(self) -> SampledSegment:
+        """The finished segment."""
+        assert self._end is not None
+        return SampledSegment(
+            token_ids=self.token_ids, logprobs=self._logprobs, text=self._end.text, finish=self._end.finish
+        )

@@ -37,8 +37,7 @@ def generate_in_sessions(
         chat: Whether system and user words go through the model's chat template.
         max_tokens: The most tokens of prompt and text together.
         cache_tokens: The most tokens that a session holds, rows times the longest of them; bounds its memory.
-        keep: Is given each session when its texts are written, and all token ids of its rows; not those of an
-            asynchronous engine.
+        keep: Is given each session when its texts are written, and all token ids of its rows.
     """
     max_tokens = min(max_tokens, engine.max_context)
     prompts = [engine.encode_prompt(request.prompt, chat=chat) for request in requests]
@@ -65,22 +64,21 @@ def _write(
     keep: Callable[[Any, Sequence[Sequence[int]]], None] | None,
 ) -> Iterator[tuple[int, SampledSegment]]:
     """One segment after each row, in a session of their own; one by one if the engine can."""
-    if Capability.ASYNCHRONOUS in engine.capabilities:
-        with closing(cast(AsynchronousEngine, engine).open(rows, seeds=seeds, max_tokens=width)) as begun:
-            for row in range(len(rows)):
-                begun.begin(row, sampling)
-            left = len(rows)
-            while left:
-                ended = begun.step()
-                left -= len(ended)
-                yield from ended
+    segments: dict[int, SampledSegment] = {}
+    if Capability.ASYNCHRONOUS not in engine.capabilities:
+        in_turns = engine.open(rows, seeds=seeds, max_tokens=width)
+        segments.update(enumerate(in_turns.sample(range(len(rows)), sampling)))
+        yield from segments.items()
         return
-    session = engine.open(rows, seeds=seeds, max_tokens=width)
-    segments = session.sample(range(len(rows)), sampling)
-    if keep is not None:
-        keep(session, [[*row, *segment.token_ids] for row, segment in zip(rows, segments, strict=True)])
-    del session  # and its cache, which nobody needs while the segments are used
-    yield from enumerate(segments)
+    with closing(cast(AsynchronousEngine, engine).open(rows, seeds=seeds, max_tokens=width)) as session:
+        for row in range(len(rows)):
+            session.begin(row, sampling)
+        while len(segments) < len(rows):
+            ended = session.step()
+            segments.update(ended)
+            yield from ended
+        if keep is not None:
+            keep(session, [[*prompt, *segments[row].token_ids] for row, prompt in enumerate(rows)])
 
 
 def _batches(group: Sequence[int], widths: Sequence[int], cache_tokens: int) -> Iterator[Sequence[int]]:

@@ -1,6 +1,6 @@
 """The key-value cache of a session: rows of different lengths in one block a layer.
 
-A row lives in a slot. The rows of one forward pass lie in consecutive slots, so the
+A row lives in a slot. Where the rows of a forward pass lie in consecutive slots the
 model reads them as a view, without a copy; `move` brings them there. Every token is
 written at its own row's position, and attention sees the block cropped to the longest
 row of the pass. Blocks grow by doubling, so memory follows the longest row, not the
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import Cache
 
@@ -26,33 +28,38 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
     The last position of a slot takes the writes of padding and is never read.
 
     Args:
-        slots: Number of rows.
         capacity: The most tokens of a row.
         dtype: What keys and values are kept in, whatever the model computes them in.
     """
 
-    def __init__(self, slots: int, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(self, capacity: int, dtype: torch.dtype) -> None:
         super().__init__(layers=[])
-        self._slots, self._capacity, self._dtype = slots, capacity, dtype
-        self._length = 0  # positions of each block
+        self._capacity, self._dtype = capacity, dtype
+        self._slots, self._length = 0, 0  # rows and positions of each block
         self._blocks: dict[int, list[torch.Tensor]] = {}  # keys and values of each layer
-        self._window = slice(0, 0)
+        self._window: slice | torch.Tensor = slice(0, 0)
         self._rows = torch.empty(0, 1, dtype=torch.long)
         self._positions = torch.empty(0, 0, dtype=torch.long)
         self._crop = 0
 
-    def aim(self, first_slot: int, positions: torch.Tensor, crop: int) -> None:
+    def reserve(self, slots: int) -> None:
+        """Have at least so many slots."""
+        if slots > self._slots:
+            self._grow(slots, self._length)
+
+    def aim(self, slots: npt.NDArray[np.int64], positions: torch.Tensor, crop: int) -> None:
         """Say where the next forward pass writes and reads.
 
         Args:
-            first_slot: Slot of the first row of the pass; the others follow it.
+            slots: Slot of each row of the pass, [rows]; what lies in slots that do not follow one another is copied.
             positions: Position of each new token in its row, -1 for padding, long [rows, new_tokens].
             crop: Number of positions to attend to, those of the longest row.
         """
-        if crop > self._length:
-            self._grow(min(self._capacity, max(crop, 2 * self._length, _LEAST_POSITIONS)))
-        self._window = slice(first_slot, first_slot + len(positions))
-        self._rows = torch.arange(self._window.start, self._window.stop, device=positions.device)[:, None]
+        self._lengthen(crop)
+        rows = torch.from_numpy(slots).to(positions.device)
+        consecutive = bool((np.diff(slots) == 1).all())
+        self._window = slice(int(slots[0]), int(slots[0]) + len(slots)) if consecutive else rows
+        self._rows = rows[:, None]
         self._positions = torch.where(positions < 0, self._length, positions)
         self._crop = crop
 
@@ -62,7 +69,7 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
         """Write one layer's new keys and values, [rows, kv_heads, new_tokens, head_dim] each.
 
         Returns:
-            Views of this layer's block, [rows, kv_heads, crop, head_dim] each.
+            This layer's block, [rows, kv_heads, crop, head_dim] each.
         """
         if layer_idx not in self._blocks:
             self._blocks[layer_idx] = [self._allocate(states) for states in (key_states, value_states)]
@@ -71,26 +78,13 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
         values[self._rows, :, self._positions] = value_states.transpose(1, 2).to(self._dtype)
         return keys[self._window, :, : self._crop], values[self._window, :, : self._crop]
 
-    def move(self, source: torch.Tensor, target: torch.Tensor, crop: int) -> None:
+    def move(self, source: Sequence[int], target: Sequence[int], crop: int) -> None:
         """Copy slots to slots at once, as in a permutation.
 
         Args:
-            source: Slots to read, long [moves].
-            target: Slots to overwrite, long [moves].
+            source: Slots to read.
+            target: Slots to overwrite, as many.
             crop: Number of positions in use in the longest of them.
-        """
-        for blocks in self._blocks.values():
-            for block in blocks:
-                used = block[:, :, :crop]
-                used.index_copy_(0, target, used.index_select(0, source))
-
-    def share(self, source: torch.Tensor, target: torch.Tensor, crop: int) -> None:
-        """Copy the beginning of slots to other slots.
-
-        Args:
-            source: Slots to read, long [copies].
-            target: Slots to overwrite, long [copies], none of them among `source`.
-            crop: Number of positions of the longest beginning.
         """
         for blocks in self._blocks.values():
             for block in blocks:
@@ -102,8 +96,7 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
 
     def write(self, slot: int, kept: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
         """Put the first `length` positions of what `read` gave into a slot, which may be of another cache."""
-        if length > self._length:
-            self._grow(min(self._capacity, max(length, 2 * self._length, _LEAST_POSITIONS)))
+        self._lengthen(length)
         for layer, pair in enumerate(kept):
             if layer not in self._blocks:
                 self._blocks[layer] = [self._allocate(states[None]) for states in pair]
@@ -117,12 +110,17 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
     def _in_order(self) -> list[list[torch.Tensor]]:
         return [self._blocks[layer] for layer in range(len(self._blocks))]
 
-    def _grow(self, length: int) -> None:
-        used, self._length = self._length, length
+    def _lengthen(self, length: int) -> None:
+        if length > self._length:
+            self._grow(self._slots, min(self._capacity, max(length, 2 * self._length, _LEAST_POSITIONS)))
+
+    def _grow(self, slots: int, length: int) -> None:
+        rows, used = self._slots, self._length
+        self._slots, self._length = slots, length
         for blocks in self._blocks.values():
             for index, block in enumerate(blocks):
                 blocks[index] = self._allocate(block)
-                blocks[index][:, :, :used] = block[:, :, :used]
+                blocks[index][:rows, :, :used] = block[:, :, :used]
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         # Zeros, for memory never written may hold NaN, which a mask does not hide.

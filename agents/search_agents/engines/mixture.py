@@ -10,7 +10,6 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Protocol
 
 import numpy as np
@@ -126,7 +125,7 @@ def _write(
     session = engine.open(branches, seeds=[0] * len(branches), max_tokens=max_tokens)  # nothing is sampled in it
     limits = np.asarray([min(sampling.max_tokens, *(session.room(row) for row in each)) for each in rows])
     uniforms = row_uniforms([request.seed for request in requests], int(limits.max()))
-    draft = SegmentDraft(engine.codec, sampling.stop, limits)
+    drafts: list[SegmentDraft] = []
     active = list(range(len(requests)))
     while active:
         logprobs = session.next_logprobs([row for entry in active for row in rows[entry]])
@@ -134,13 +133,15 @@ def _write(
         mixed = torch.stack(
             [mixed_logprobs(part, requests[entry].weights) for entry, part in zip(active, parts, strict=True)]
         )
-        tokens, drawn = draw_tokens(mixed, sampling.temperature, torch.from_numpy(uniforms[active, draft.step]))
-        ids = tokens.numpy()
-        suspects = engine.codec.may_end(sampling.stop, mixed.shape[-1])
-        going_on = draft.add(np.asarray(active), ids, drawn.numpy(), suspects[ids]).tolist()
-        for entry, token in compress(zip(active, ids.tolist(), strict=True), going_on):
-            session.extend(rows[entry], [[token]] * len(rows[entry]))
-        active = list(compress(active, going_on))
+        if not drafts:
+            drafts = [SegmentDraft(engine.codec, sampling.stop, limit, mixed.shape[-1]) for limit in limits.tolist()]
+        step = len(drafts[active[0]].token_ids)
+        tokens, drawn = draw_tokens(mixed, sampling.temperature, torch.from_numpy(uniforms[active, step]))
+        for entry, token, logprob in zip(list(active), tokens.tolist(), drawn.tolist(), strict=True):
+            if drafts[entry].add(token, logprob):
+                active.remove(entry)
+            else:
+                session.extend(rows[entry], [[token]] * len(rows[entry]))
     return [
         Completion(
             text=segment.text,
@@ -149,7 +150,7 @@ def _write(
             prompt_tokens=sum(map(len, each)),
             tokens=len(segment.token_ids),
         )
-        for segment, each in zip(draft.segments(), prompts, strict=True)
+        for segment, each in zip((draft.segment() for draft in drafts), prompts, strict=True)
     ]
 
 

@@ -72,6 +72,7 @@ class ScriptedEngine:
 
     name = "scripted"
     max_context = 1 << 20
+    continuous = True
 
     def __init__(
         self,
@@ -189,6 +190,9 @@ class ScriptedSession:
         """Say the segment of the row that began first; see `AsynchronousSession.step`."""
         row, params = self._begun.pop(0)
         return [(row, self._say(row, params))]
+
+    def release(self, row: int) -> None:
+        """Nothing is held for a row; see `AsynchronousSession.release`."""
 
     def close(self) -> None:
         """Give up what was begun; see `AsynchronousSession.close`."""

@@ -1,14 +1,19 @@
-"""Rows that a transformers model generates side by side, each at its own length.
+"""Rows that a transformers model generates side by side, each at its own length and in its own time.
 
 What a row has in the key-value cache stays there from turn to turn: a turn computes
 its new tokens only, and rows that begin alike compute their beginning once. The last
 sampled token of a segment is not in the cache yet; it is computed together with the
 observation that follows it.
+
+Every step samples a token of every row that is sampling. A row that begins joins the
+others at the next step, and one whose segment has ended leaves them; the first step of a
+row also computes what it has to read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +27,17 @@ from search_agents.engines.draft import SegmentDraft
 from search_agents.engines.kv_cache import RaggedKVCache
 from search_agents.engines.prefixes import Kept, PrefixCache, shared_beginnings
 from search_agents.engines.sampling import draw_tokens, row_uniforms
+from search_agents.engines.slots import Slots
 
 __all__ = ["TransformersSession"]
 
 _Ints = npt.NDArray[np.int64]
 
+_FEW = 31  # tokens: a pass of its own costs more than computing so many in vain
+
 
 class TransformersSession:
-    """See `GenerationSession`; opened by `TransformersEngine.open`.
+    """See `AsynchronousSession`; opened by `TransformersEngine.open`.
 
     Args:
         model: A causal language model.
@@ -39,6 +47,7 @@ class TransformersSession:
         max_tokens: The most tokens a row may hold.
         prefill_tokens: The most tokens of one forward pass over prompts and observations, padding included.
         dtype: What the model computes in.
+        prefixes: Has beginnings of rows from texts that were read before.
     """
 
     def __init__(
@@ -51,29 +60,25 @@ class TransformersSession:
         max_tokens: int,
         prefill_tokens: int,
         dtype: torch.dtype,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         rows = len(prompts)
         self._model = model
         self._codec = codec
+        self._seeds = seeds
         self._max_tokens = max_tokens
         self._prefill_tokens = prefill_tokens
         self._dtype = dtype
-        self._cache = RaggedKVCache(rows, max_tokens, dtype)
+        self._prefixes = prefixes
+        self._vocab_size: int = model.get_input_embeddings().weight.shape[0]
+        self._cache = RaggedKVCache(max_tokens, dtype)
+        self._slots = Slots(self._cache)
         self._cached: _Ints = np.zeros(rows, dtype=np.int64)  # tokens of each row that are in the cache
         self._pending = [list(prompt) for prompt in prompts]  # tokens of each row that are not
-        self._unread = {row: list(prompt) for row, prompt in enumerate(prompts)}  # of which nothing was computed here
-        self._row_in_slot: _Ints = np.arange(rows)
-        self._uniforms = row_uniforms(seeds, max_tokens)
+        self._prompts = [list(prompt) for prompt in prompts]
+        self._uniforms: dict[int, npt.NDArray[np.float64]] = {}  # what decides the tokens of each row that has a slot
         self._drawn: _Ints = np.zeros(rows, dtype=np.int64)  # tokens sampled in each row so far
-
-    def recall(self, prefixes: PrefixCache) -> None:
-        """Take the beginnings of rows from texts that were read before; not after anything was computed here."""
-        for slot, (row, prompt) in enumerate(self._unread.items()):
-            kept, length = prefixes.longest(prompt)
-            if kept is not None:
-                self._cache.write(slot, kept.blocks, length)
-                self._cached[row] = length
-                self._pending[row] = prompt[length:]
+        self._drafts: dict[int, tuple[SegmentDraft, float]] = {}  # and the temperature, of each row that is sampling
 
     def keep(self, prefixes: PrefixCache, texts: Sequence[Sequence[int]]) -> None:
         """Keep what is computed of each row for texts that begin alike.
@@ -82,9 +87,10 @@ class TransformersSession:
             prefixes: Where to keep it.
             texts: All token ids of each row.
         """
-        for slot, row in enumerate(self._row_in_slot.tolist()):
+        for row in self._slots:
             length = int(self._cached[row])
-            prefixes.add(Kept(tuple(texts[row][:length]), self._cache.read(slot, length)))
+            kept = self._cache.read(int(self._slots.of([row])[0]), length)
+            prefixes.add(Kept(tuple(texts[row][:length]), kept))
 
     def room(self, row: int) -> int:
         """Number of tokens that row `row` can still take."""
@@ -96,85 +102,171 @@ class TransformersSession:
             if len(ids) > self.room(row):
                 raise ValueError(f"row {row} has room for {self.room(row)} tokens and was given {len(ids)}")
             self._pending[row].extend(ids)
-            self._unread.pop(row, None)
 
     def sample(self, rows: Sequence[int], params: SamplingParams) -> list[SampledSegment]:
         """Sample one segment for each of the given rows; see `GenerationSession.sample`."""
-        if not rows:
-            return []
-        limits = np.asarray([min(params.max_tokens, self.room(row)) for row in rows])
-        if len(set(rows)) != len(rows) or limits.min() < 1:
-            raise ValueError(f"rows to sample must be distinct and have room for a token, got {list(rows)}")
-        draft = SegmentDraft(self._codec, params.stop, limits)
+        segments: dict[int, SampledSegment] = {}
+        try:
+            for row in rows:
+                self.begin(row, params)
+            while len(segments) < len(rows):
+                segments.update(self.step())
+        finally:
+            self._drafts.clear()
+        return [segments[row] for row in rows]
+
+    def begin(self, row: int, params: SamplingParams) -> None:
+        """Begin to sample a segment of a row; see `AsynchronousSession.begin`."""
+        limit = min(params.max_tokens, self.room(row))
+        if row in self._drafts or limit < 1:
+            raise ValueError(f"row {row} is sampling already, or has no room for a token")
+        draft = SegmentDraft(self._codec, params.stop, limit, self._vocab_size)
+        self._drafts[row] = (draft, params.temperature)
+
+    def step(self) -> list[tuple[int, SampledSegment]]:
+        """Sample a token of every row that is sampling; see `AsynchronousSession.step`."""
+        going_on = [row for row, (draft, _) in self._drafts.items() if draft.token_ids]
+        beginning = [row for row, (draft, _) in self._drafts.items() if not draft.token_ids]
         with generating(self._model, self._dtype):
-            logits = self._prefill(rows)
-            self._decode(logits, np.asarray(rows), draft, params)
-        segments = draft.segments()
-        for row, segment in zip(rows, segments, strict=True):
-            self._pending[row] = segment.token_ids[-1:]
-            self._drawn[row] += len(segment.token_ids)
-        return segments
+            logits = [self._decode(going_on)] if going_on else []
+            logits += [self._prefill(beginning)] if beginning else []
+            tokens, logprobs = self._draw(going_on + beginning, torch.cat(logits))
+        ended = []
+        for row, token, logprob in zip(going_on + beginning, tokens, logprobs, strict=True):
+            draft, _ = self._drafts[row]
+            self._pending[row] = [token]
+            self._drawn[row] += 1
+            if draft.add(token, logprob):
+                del self._drafts[row]
+                ended.append((row, draft.segment()))
+        return ended
+
+    def release(self, row: int) -> None:
+        """Give up the row's place; see `AsynchronousSession.release`."""
+        self._slots.release(row)
+        self._uniforms.pop(row, None)
+
+    def close(self) -> None:
+        """Give up the segments that are not finished, and the cache; see `AsynchronousSession.close`."""
+        self._drafts.clear()
+        for row in list(self._slots):
+            self.release(row)
+        self._cache = RaggedKVCache(self._max_tokens, self._dtype)
+        self._slots = Slots(self._cache)
 
     def next_logprobs(self, rows: Sequence[int]) -> npt.NDArray[np.float32]:
         """The distribution of the next token; see `GenerationSession.next_logprobs`."""
         if len(set(rows)) != len(rows) or not all(self._pending[row] for row in rows):
             raise ValueError(f"rows to ask must be distinct and extended since they were asked, got {list(rows)}")
         with generating(self._model, self._dtype):
-            logits = self._prefill(rows).float().log_softmax(-1)
-        slots = np.argsort(self._row_in_slot)[np.asarray(rows)]
-        return logits[torch.from_numpy(slots).to(logits.device)].cpu().numpy()
+            return self._prefill(rows).float().log_softmax(-1).cpu().numpy()
+
+    def _draw(self, rows: Sequence[int], logits: torch.Tensor) -> tuple[list[int], list[float]]:
+        """A token and its log-probability for each row, whose logits are [rows, vocab_size]."""
+        temperatures = [self._drafts[row][1] for row in rows]
+        drawn = [self._uniforms[row][self._drawn[row]] for row in rows]
+        uniforms = torch.tensor(drawn, dtype=torch.float64, device=logits.device)
+        if len(set(temperatures)) == 1:
+            tokens, logprobs = draw_tokens(logits, temperatures[0], uniforms)
+            return tokens.tolist(), logprobs.tolist()
+        pairs = [draw_tokens(logits[[i]], each, uniforms[[i]]) for i, each in enumerate(temperatures)]
+        return [int(token) for token, _ in pairs], [float(logprob) for _, logprob in pairs]
+
+    def _decode(self, rows: Sequence[int]) -> torch.Tensor:
+        """Compute the last token of each row, the only one that is pending.
+
+        Returns:
+            Logits after it, [rows, vocab_size].
+        """
+        width = self._slots.gather(rows, self._cached)
+        slots = self._slots.of(rows)
+        ids, positions = np.zeros((width, 1), dtype=np.int64), np.full((width, 1), -1)
+        ids[slots, 0] = [self._pending[row][0] for row in rows]
+        positions[slots, 0] = self._cached[rows]
+        logits = self._forward(np.arange(width), ids, positions)
+        self._cached[rows] += 1
+        return logits if np.array_equal(slots, np.arange(width)) else logits[torch.from_numpy(slots)]
 
     def _prefill(self, rows: Sequence[int]) -> torch.Tensor:
         """Compute what is pending.
 
         Returns:
-            Logits after the last token of each row, [rows, vocab_size], in the order of slots.
+            Logits after the last token of each row, [rows, vocab_size].
         """
-        waves = self._waves(rows)
-        order = np.asarray([row for wave in waves for row in wave])
-        self._arrange(order)
-        logits, first = [], 0
-        for wave in waves:
+        self._give_slots(rows)
+        order: list[int] = []
+        logits = []
+        for wave in self._waves(rows):
             self._share(wave)
-            last = first + len(wave)
-            while first < last:
-                count = min(last - first, max(1, self._prefill_tokens // len(self._pending[order[first]])))
-                logits.append(self._prefill_group(first, order[first : first + count]))
-                first += count
-        return torch.cat(logits)
+            for group in self._alike(wave):
+                logits.append(self._prefill_group(group))
+                order += group
+        places = {row: place for place, row in enumerate(order)}
+        return torch.cat(logits)[[places[row] for row in rows]]
+
+    def _alike(self, rows: Iterable[int]) -> Iterator[list[int]]:
+        """Groups of rows that have about as much to compute, and about as much behind it: little then is padding."""
+        sizes = {row: (len(self._pending[row]), int(self._cached[row]) + len(self._pending[row])) for row in rows}
+        by_kind: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for row, (new, end) in sizes.items():
+            by_kind[max(new, _FEW).bit_length(), max(end, _FEW).bit_length()].append(row)
+        for kind in sorted(by_kind, reverse=True):
+            group = sorted(by_kind[kind], key=lambda row: -sizes[row][0])
+            while group:
+                count = max(1, self._prefill_tokens // sizes[group[0]][0])
+                yield group[:count]
+                group = group[count:]
+
+    def _give_slots(self, rows: Sequence[int]) -> None:
+        """Let rows that were not computed before have a place, and what was read before of texts that begin alike."""
+        fresh = [row for row in rows if row not in self._slots]
+        self._slots.take(fresh)
+        for row, slot in zip(fresh, self._slots.of(fresh).tolist(), strict=True):
+            self._uniforms[row] = row_uniforms([self._seeds[row]], self._max_tokens)[0]
+            kept, length = self._prefixes.longest(self._pending[row]) if self._prefixes else (None, 0)
+            if kept is not None:
+                self._cache.write(slot, kept.blocks, length)
+                self._cached[row] = length
+                self._pending[row] = self._pending[row][length:]
 
     def _waves(self, rows: Sequence[int]) -> list[dict[int, tuple[int, int]]]:
         """Rows in the order in which to compute them; see `shared_beginnings`.
 
         Returns:
             The rows of each wave, and for each of them the row that has its beginning and the number of tokens of it.
-            The rows with the most to compute come first, so that rows of one pass need little padding.
         """
-        fresh = [row for row in rows if row in self._unread]
-        known = [int(self._cached[row]) for row in fresh]
-        plan = shared_beginnings([self._unread.pop(row) for row in fresh], known)
         begun = {row: (0, row, int(self._cached[row])) for row in rows}
-        begun |= {row: (wave, fresh[source], length) for row, (wave, source, length) in zip(fresh, plan, strict=True)}
+        fresh = [row for row in rows if not self._has_prompt(row)]
+        if fresh:
+            texts = [row for row in self._slots if self._has_prompt(row)] + fresh
+            known = [min(int(self._cached[row]), len(self._prompts[row])) for row in texts]
+            plan = shared_beginnings([self._prompts[row] for row in texts], known)
+            begun |= {
+                row: (wave, texts[source], length)
+                for row, (wave, source, length) in zip(texts, plan, strict=True)
+                if row in begun and row in fresh
+            }
         waves: list[dict[int, tuple[int, int]]] = [{} for _ in range(1 + max(wave for wave, _, _ in begun.values()))]
-        for row in sorted(rows, key=lambda row: begun[row][2] - self._cached[row] - len(self._pending[row])):
-            wave, source, length = begun[row]
+        for row, (wave, source, length) in begun.items():
             waves[wave][row] = (source, length)
         return waves
+
+    def _has_prompt(self, row: int) -> bool:
+        """Whether all of the row's prompt is computed."""
+        return bool(self._cached[row] >= len(self._prompts[row]))
 
     def _share(self, wave: dict[int, tuple[int, int]]) -> None:
         """Copy to the rows of a wave what other rows have of them; see `_waves`."""
         copies = [(source, row, length) for row, (source, length) in wave.items() if source != row]
         if not copies:
             return
-        slot_of_row = torch.from_numpy(np.argsort(self._row_in_slot))
         sources, targets, lengths = (list(column) for column in zip(*copies, strict=True))
-        device = self._model.device
-        self._cache.share(slot_of_row[sources].to(device), slot_of_row[targets].to(device), max(lengths))
+        self._cache.move(self._slots.of(sources).tolist(), self._slots.of(targets).tolist(), max(lengths))
         for row, length in zip(targets, lengths, strict=True):
             self._pending[row] = self._pending[row][length - self._cached[row] :]
             self._cached[row] = length
 
-    def _prefill_group(self, first_slot: int, rows: _Ints) -> torch.Tensor:
+    def _prefill_group(self, rows: Sequence[int]) -> torch.Tensor:
         counts = np.asarray([len(self._pending[row]) for row in rows])
         width = int(counts.max())
         # Padded on the left: the last column then is the last token of every row.
@@ -182,48 +274,20 @@ class TransformersSession:
         ids = np.zeros((len(rows), width), dtype=np.int64)
         ids[columns >= 0] = np.concatenate([self._pending[row] for row in rows])
         positions = np.where(columns >= 0, self._cached[rows][:, None] + columns, -1)
+        slots = self._slots.of(rows)
         for start in range(0, width, self._prefill_tokens):
             piece = slice(start, start + self._prefill_tokens)
-            logits = self._forward(first_slot, ids[:, piece], positions[:, piece])
+            logits = self._forward(slots, ids[:, piece], positions[:, piece])
         for row, count in zip(rows, counts, strict=True):
             self._cached[row] += count
             self._pending[row] = []
         return logits
 
-    def _decode(self, logits: torch.Tensor, rows: _Ints, draft: SegmentDraft, params: SamplingParams) -> None:
-        """Sample token by token until every row has ended its segment; a row that ends leaves the batch.
+    def _forward(self, slots: _Ints, ids: _Ints, positions: _Ints) -> torch.Tensor:
+        """Run the model over new tokens.
 
         Args:
-            logits: After the last token of each row, [rows, vocab_size], in the order of slots.
-            rows: In the order of the draft.
-            draft: Takes the tokens.
-            params: Holds the temperature.
-        """
-        suspects = self._codec.may_end(params.stop, logits.shape[-1])
-        entry_of_row = np.empty_like(self._cached)
-        entry_of_row[rows] = np.arange(len(rows))
-        entries = entry_of_row[self._row_in_slot[: len(rows)]]
-        while True:
-            active = rows[entries]
-            uniforms = torch.from_numpy(self._uniforms[active, self._drawn[active] + draft.step])
-            tokens, logprobs = draw_tokens(logits, params.temperature, uniforms.to(logits.device))
-            ids = tokens.cpu().numpy()
-            going_on = draft.add(entries, ids, logprobs.cpu().numpy(), suspects[ids])
-            if not going_on.any():
-                return
-            if not going_on.all():
-                kept = _fill_holes(going_on)
-                entries, ids = entries[kept], ids[kept]
-                self._arrange(rows[entries])
-            positions = self._cached[rows[entries]]
-            logits = self._forward(0, ids[:, None], positions[:, None])
-            self._cached[rows[entries]] += 1
-
-    def _forward(self, first_slot: int, ids: _Ints, positions: _Ints) -> torch.Tensor:
-        """Run the model over new tokens of consecutive slots.
-
-        Args:
-            first_slot: Slot of the first row.
+            slots: Of the rows, [rows].
             ids: [rows, new_tokens].
             positions: Of each token in its row, -1 for padding, [rows, new_tokens].
 
@@ -232,7 +296,7 @@ class TransformersSession:
         """
         device = self._model.device
         crop = int(positions.max()) + 1
-        self._cache.aim(first_slot, torch.from_numpy(positions).to(device), crop)
+        self._cache.aim(slots, torch.from_numpy(positions).to(device), crop)
         # Padding attends to position 0: with nothing to attend to it would compute NaN.
         position_ids = torch.from_numpy(positions.clip(min=0)).to(device)
         hidden = torch.arange(crop, device=device) > position_ids[:, None, :, None]
@@ -247,26 +311,3 @@ class TransformersSession:
             logits_to_keep=1,
         ).logits
         return logits[:, -1]
-
-    def _arrange(self, rows: _Ints) -> None:
-        """Bring rows into the first slots, in the given order; the rows they displace take their places."""
-        before = self._row_in_slot
-        after = before.copy()
-        wanted = np.isin(before, rows)
-        after[len(rows) :][wanted[len(rows) :]] = before[: len(rows)][~wanted[: len(rows)]]
-        after[: len(rows)] = rows
-        target = np.flatnonzero(after != before)
-        crop = int(self._cached[after[target]].max(initial=0))
-        if crop:
-            source = np.argsort(before)[after[target]]
-            device = self._model.device
-            self._cache.move(torch.from_numpy(source).to(device), torch.from_numpy(target).to(device), crop)
-        self._row_in_slot = after
-
-
-def _fill_holes(going_on: npt.NDArray[np.bool_]) -> _Ints:
-    """Index of the row for each first slot: rows that go on stay, the last ones fill the holes."""
-    count = int(going_on.sum())
-    kept = np.arange(count)
-    kept[~going_on[:count]] = count + np.flatnonzero(going_on[count:])
-    return kept

@@ -77,6 +77,7 @@ class VLLMEngine:
     """
 
     capabilities = frozenset(Capability)
+    continuous = True
 
     def __init__(
         self,

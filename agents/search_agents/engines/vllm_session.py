@@ -18,8 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from search_agents.engines.base import FinishReason, SampledSegment, SamplingParams
-from search_agents.engines.codec import SegmentEnd, TextCodec
+from search_agents.engines.base import SampledSegment, SamplingParams
+from search_agents.engines.codec import TextCodec
+from search_agents.engines.draft import SegmentDraft
 
 __all__ = ["Requests", "VLLMSession"]
 
@@ -121,7 +122,7 @@ class VLLMSession:
         self._vocab_size = vocab_size
         self._delta = delta
         self._drawn = [0] * len(self._rows)  # tokens sampled in each row so far
-        self._sampling: dict[int, tuple[str, _Segment]] = {}
+        self._sampling: dict[int, tuple[str, SegmentDraft]] = {}
 
     def room(self, row: int) -> int:
         """Number of tokens that row `row` can still take."""
@@ -151,27 +152,30 @@ class VLLMSession:
         limit = min(params.max_tokens, self.room(row))
         if row in self._sampling or limit < 1:
             raise ValueError(f"row {row} is sampling already, or has no room for a token")
-        segment = _Segment(self._codec, params.stop, limit, self._codec.may_end(params.stop, self._vocab_size))
+        draft = SegmentDraft(self._codec, params.stop, limit, self._vocab_size)
         name = self._requests.add(
             self._rows[row],
-            segment.take,
+            _tokens_into(draft),
             temperature=params.temperature,
             max_tokens=limit,
             seed=_segment_seed(self._seeds[row], self._drawn[row]),
             logprobs=0,
             output_kind=self._delta,
         )
-        self._sampling[row] = (name, segment)
+        self._sampling[row] = (name, draft)
 
     def step(self) -> list[tuple[int, SampledSegment]]:
         """Go on with all rows that are sampling; see `AsynchronousSession.step`."""
         self._requests.step()
-        ended = [(row, segment) for row, (_, segment) in self._sampling.items() if segment.end is not None]
+        ended = [(row, draft.segment()) for row, (_, draft) in self._sampling.items() if draft.ended]
         for row, segment in ended:
             del self._sampling[row]
             self._rows[row].extend(segment.token_ids)
             self._drawn[row] += len(segment.token_ids)
-        return [(row, segment.sampled()) for row, segment in ended]
+        return ended
+
+    def release(self, row: int) -> None:
+        """Nothing is held for a row that is not sampling; see `AsynchronousSession.release`."""
 
     def close(self) -> None:
         """Give up the segments that are not finished; see `AsynchronousSession.close`."""
@@ -191,46 +195,20 @@ class VLLMSession:
         return found
 
 
-class _Segment:
-    """A segment that is being sampled.
-
-    Args:
-        codec: Finds its end.
-        stop: The stop strings.
-        limit: The most tokens.
-        suspects: Whether a token may end a segment, [vocab_size].
-    """
-
-    def __init__(self, codec: TextCodec, stop: tuple[str, ...], limit: int, suspects: npt.NDArray[np.bool_]) -> None:
-        self.token_ids: list[int] = []
-        self.end: SegmentEnd | None = None
-        self._logprobs: list[float] = []
-        self._codec, self._stop, self._limit, self._suspects = codec, stop, limit, suspects
-
-    def take(self, output: _RequestOutput) -> bool:
-        """Append new tokens; returns whether they end the segment."""
-        completion = output.outputs[0]
-        for token_id, logprobs in zip(completion.token_ids, completion.logprobs, strict=True):
-            self.token_ids.append(token_id)
-            self._logprobs.append(logprobs[token_id].logprob)
-            if self._suspects[token_id]:
-                self.end = self._codec.segment_end(self.token_ids, self._stop)
-            if self.end is None and len(self.token_ids) == self._limit:
-                self.end = SegmentEnd(FinishReason.LENGTH, self._codec.decode(self.token_ids))
-        return self.end is not None
-
-    def sampled(self) -> SampledSegment:
-        """The finished segment."""
-        assert self.end is not None
-        return SampledSegment(
-            token_ids=self.token_ids, logprobs=self._logprobs, text=self.end.text, finish=self.end.finish
-        )
-
-
 class _RequestOutput(Protocol):
     """What is used of vLLM's class of that name."""
 
     outputs: Sequence[Any]
+
+
+def _tokens_into(draft: SegmentDraft) -> TakeOutput:
+    def take(output: _RequestOutput) -> bool:
+        completion = output.outputs[0]
+        for token_id, logprobs in zip(completion.token_ids, completion.logprobs, strict=True):
+            draft.add(token_id, logprobs[token_id].logprob)
+        return draft.ended
+
+    return take
 
 
 def _distribution_into(row: npt.NDArray[np.float32]) -> TakeOutput:

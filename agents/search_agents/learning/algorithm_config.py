@@ -73,6 +73,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         self.dtype = "float32"
         self.autocast = True
         self.engine = "transformers"
+        self.continuous: bool | None = None
         self.engine_dtype: str | None = None
         self.kv_cache_gb = 2.0
         self.tensor_parallel_size = 1
@@ -112,6 +113,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         dtype: str = NotProvided,
         autocast: bool = NotProvided,
         engine: str = NotProvided,
+        continuous: bool | None = NotProvided,
         engine_dtype: str | None = NotProvided,
         kv_cache_gb: float = NotProvided,
         tensor_parallel_size: int = NotProvided,
@@ -155,6 +157,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
+            continuous: Whether ``transformers`` plays each episode in its own time; see `TransformersEngine`.
             engine_dtype: Number format of vLLM's weights; None for `dtype`.
             kv_cache_gb: Memory of vLLM's key-value cache in GiB, on each GPU.
             tensor_parallel_size: GPUs that vLLM spreads one engine over; a runner must have as many
@@ -209,6 +212,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             "dtype": dtype,
             "autocast": autocast,
             "engine": engine,
+            "continuous": continuous,
             "engine_dtype": engine_dtype,
             "kv_cache_gb": kv_cache_gb,
             "tensor_parallel_size": tensor_parallel_size,

@@ -64,6 +64,7 @@ def algorithm_config(config: TrainConfig) -> ReinforcePPConfig:
             dtype=config.model.dtype,
             autocast=learner.autocast,
             engine=config.model.engine,
+            continuous=config.model.continuous,
             engine_dtype=config.model.vllm.dtype,
             kv_cache_gb=config.model.vllm.kv_cache_gb,
             tensor_parallel_size=config.model.vllm.tensor_parallel_size,
@@ -250,7 +251,7 @@ def evaluation_engine(algorithm: ReinforcePP, scratch: Path) -> TransformersEngi
         engine_dtype = config.engine_dtype if config.engine == "vllm" else None
         dtype = "bfloat16" if config.autocast else engine_dtype or config.dtype
         device = _free_device() if config.num_gpus_per_learner else "cpu"
-        fetched = TransformersEngine.from_pretrained(folder, dtype=dtype, device=device)
+        fetched = TransformersEngine.from_pretrained(folder, dtype=dtype, device=device, continuous=config.continuous)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     fetched.autocast = config.autocast
@@ -259,7 +260,7 @@ def evaluation_engine(algorithm: ReinforcePP, scratch: Path) -> TransformersEngi
 
 def _shared_engine(algorithm: ReinforcePP) -> TransformersEngine:
     module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID]
-    return TransformersEngine(module.model, module.tokenizer)
+    return TransformersEngine(module.model, module.tokenizer, continuous=algorithm.config.continuous)
 
 
 def _free_device() -> str:

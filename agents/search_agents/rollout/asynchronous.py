@@ -56,7 +56,7 @@ _NOTHING = Found((), {})
 
 
 def play(engine: TokenEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]) -> list[Episode]:
-    """Play one episode for each task, each in its own time if the engine can; see `collect`."""
+    """Play one episode for each task, each in its own time if that is best for the engine; see `collect`."""
     return in_order(play_each(engine, env, tasks, **bounds))
 
 
@@ -64,7 +64,7 @@ def play_each(
     engine: TokenEngine, env: SearchQAVectorEnv, tasks: Sequence[Task], **bounds: Unpack[Bounds]
 ) -> Iterator[tuple[int, Episode]]:
     """What `play` plays, each episode as soon as it has ended; see `collect_each`."""
-    if Capability.ASYNCHRONOUS in engine.capabilities:
+    if Capability.ASYNCHRONOUS in engine.capabilities and cast(AsynchronousEngine, engine).continuous:
         return collect_async_each(cast(AsynchronousEngine, engine), env, tasks, **bounds)
     return collect_each(engine, env, tasks, **bounds)
 
@@ -144,6 +144,7 @@ def _play_all(
 
     def ended(row: int) -> Iterator[tuple[int, Episode]]:
         if (episode := runs[row].episode) is not None:
+            session.release(row)
             yield row, episode
 
     while to_come or writing or searches:

@@ -150,8 +150,10 @@ def test_rows_that_have_ended_leave_the_batch(tokenizer: Any, make_model: Callab
     segments = talk.sample(range(6), SamplingParams(max_tokens=20, stop=("e", "t", "n")))
     lengths = [len(segment.token_ids) for segment in segments]
     assert len(set(lengths)) > 1
-    # One pass over the prompts, then one row for each token that another token follows.
-    assert batches[1:] == [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+    # One pass over the prompts, then one row for each token that another token follows, and few that rest.
+    writing = [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+    assert len(batches) == 1 + len(writing) and batches[-1] < 6
+    assert all(rows <= batch <= rows / 0.7 for rows, batch in zip(writing, batches[1:], strict=True))
 
 
 def test_a_segment_says_why_it_ended(tokenizer: Any, make_model: Callable[..., Any]) -> None:
@@ -182,7 +184,7 @@ def test_a_row_without_room_cannot_be_sampled_or_extended(tokenizer: Any, make_m
 
 def test_the_same_row_twice_is_refused(tokenizer: Any, make_model: Callable[..., Any]) -> None:
     session = TransformersEngine(make_model(), tokenizer).open([[5]], seeds=[0], max_tokens=9)
-    with pytest.raises(ValueError, match="distinct"):
+    with pytest.raises(ValueError, match="sampling already"):
         session.sample([0, 0], SamplingParams())
     assert session.sample([], SamplingParams()) == []
 

@@ -5,9 +5,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from search_agents.engines.base import SamplingParams
+from search_agents.engines.kv_cache import RaggedKVCache
 from search_agents.engines.scripted import ScriptedEngine, ScriptedSession
+from search_agents.engines.slots import Slots
+from search_agents.engines.transformers import TransformersEngine
 from search_agents.rollout import Episode, Task, collect, collect_async, play
 
 from search_env import SearchQAVectorEnv
@@ -178,6 +182,39 @@ def test_what_cannot_be_played_is_said() -> None:
     assert both(make_env())[0] == []
     with pytest.raises(ConfigError, match="raise the budget"):
         both(make_env(), 0, max_tokens=15)
+
+
+def test_a_real_model_writes_the_same_in_turns_and_each_episode_in_its_own_time(
+    talkative: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserved, released = [], []
+    reserve, release = RaggedKVCache.reserve, Slots.release
+    monkeypatch.setattr(RaggedKVCache, "reserve", lambda cache, slots: (reserved.append(slots), reserve(cache, slots)))
+    monkeypatch.setattr(Slots, "release", lambda slots, row: (released.append(row), release(slots, row)))
+    tasks = [Task(number % 2, number // 4, seed=number) for number in range(24)]
+    bounds: dict[str, Any] = {"sampling": SamplingParams(max_tokens=25), "max_tokens": 500, "chat": False}
+    bounds["prefill"] = "<begin_of_query>"
+    played = {
+        (continuous, seconds): play(
+            TransformersEngine(talkative, tokenizer, continuous=continuous), make_env(5, Slow(seconds)), tasks, **bounds
+        )
+        for continuous, seconds in ((False, 0.0), (True, 0.0), (True, 0.02))
+    }
+    in_turns = played.pop((False, 0.0))
+    assert sum(len(episode.transcript.queries) for episode in in_turns) > 10
+    for apart in played.values():
+        for one, other in zip(apart, in_turns, strict=True):
+            assert one.token_ids.tolist() == other.token_ids.tolist() and one.transcript == other.transcript
+            np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
+    # No more places are held than there are episodes in play.
+    assert max(reserved) == 5 and sorted(set(released)) == list(range(24))
+
+
+def test_an_engine_on_a_cpu_plays_in_turns_unless_it_is_told_otherwise(talkative: Any, tokenizer: Any) -> None:
+    assert not TransformersEngine(talkative, tokenizer).continuous
+    assert TransformersEngine(talkative, tokenizer, continuous=True).continuous
+    talkative.to("meta")  # stands for any device that is not the CPU
+    assert TransformersEngine(talkative, tokenizer).continuous
 
 
 def test_play_lets_an_engine_that_can_play_apart_do_so(monkeypatch: pytest.MonkeyPatch) -> None:
