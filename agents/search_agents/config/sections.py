@@ -173,7 +173,7 @@ class ModelSection(Section):
     """Settings of the engine `vllm`."""
     continuous: bool | None = None
     """Whether the engine `transformers` plays each episode in its own time, so that none waits for the searches of
-    others; false plays them in turns. null is true on a GPU. On a CPU it is worth it if a search takes over 50 ms;
+    others; false plays them in turns. null is true on a GPU. On a CPU it is worth it if a search takes 50 ms or more;
     log-probabilities then vary in their last digits with the time that searches take."""
 
     @model_validator(mode="after")

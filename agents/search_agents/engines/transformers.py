@@ -53,8 +53,9 @@ class TransformersEngine:
             that begin alike; new weights make them void.
         name: What the model is called in tables; its own name by default.
         continuous: Whether episodes are played each in its own time; None for all but models on a CPU. There the
-            cost of a step grows with its rows, so full batches gain nothing: turns are up to 15 % faster over an
-            index at hand, slower if a search takes longer than some 50 ms, and the same bit for bit in every run.
+            cost of a step grows with its rows, so full batches gain nothing: turns take a tenth less time over an
+            index at hand, a third more if a search takes 200 ms (benchmarks/results/continuous.md), and compute the
+            same bit for bit in every run.
 
     Raises:
         ModelError: If the model's attention cannot be computed row by row from one cache.
