@@ -4,7 +4,10 @@ The trainer's own turn (`_generate_single_turn`) is given the token ids of a bat
 sampled and the documents behind it, as its loop over tool calls does; what that loop spends on parsing calls and on
 messages is left out, in TRL's favour. Imports nothing of ours; it runs where TRL is installed.
 
-    TRL_VENV/bin/python benchmarks/trl_rollout.py WORK.json
+    TRL_VENV/bin/python benchmarks/trl_rollout.py SETTINGS.json
+
+Every line of standard input holds the prompts and documents of a round; it is answered with [tokens, wall seconds, CPU
+seconds] on a line of standard output.
 """
 
 import json
@@ -22,10 +25,12 @@ from trl import GRPOConfig, GRPOTrainer
 
 
 def main() -> None:
-    """Play the episodes of the work file as often as it says; print [tokens, wall seconds, CPU seconds] a round."""
-    work = json.loads(Path(sys.argv[1]).read_text())
+    """Play the rounds that are asked for."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    settings = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(1)
-    size = work["segment_tokens"]
+    size = settings["segment_tokens"]
     config = GRPOConfig(
         output_dir="/tmp",
         use_cpu=True,
@@ -36,25 +41,24 @@ def main() -> None:
         generation_kwargs={"min_new_tokens": size},
         report_to=[],
         save_strategy="no",
-        model_init_kwargs={"dtype": getattr(torch, work["dtype"])},
+        model_init_kwargs={"dtype": getattr(torch, settings["dtype"])},
     )
     trainer = GRPOTrainer(
-        model=work["model"],
+        model=settings["model"],
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         args=config,
         train_dataset=Dataset.from_list([{"prompt": "x"}] * 4),
     )
     trainer.model.eval()
-    found = []
-    for _ in range(work["rounds"] + 1):  # the first one warms up
+    for line in sys.stdin:
+        work = json.loads(line)
         wall, cpu = time.perf_counter(), time.process_time()
-        tokens = _play(trainer, work)
-        found.append([tokens, time.perf_counter() - wall, time.process_time() - cpu])
-    print(json.dumps(found[1:]))
+        tokens = _play(trainer, work, settings)
+        print(json.dumps([tokens, time.perf_counter() - wall, time.process_time() - cpu]), file=answers, flush=True)
 
 
-def _play(trainer: GRPOTrainer, work: dict[str, Any]) -> int:
-    tokens, slots = 0, work["slots"]
+def _play(trainer: GRPOTrainer, work: dict[str, Any], settings: dict[str, Any]) -> int:
+    tokens, slots = 0, settings["slots"]
     for start in range(0, len(work["prompts"]), slots):
         rows = [list(prompt) for prompt in work["prompts"][start : start + slots]]
         documents = work["documents"][start : start + slots]
@@ -63,7 +67,7 @@ def _play(trainer: GRPOTrainer, work: dict[str, Any]) -> int:
             written, _ = trainer._generate_single_turn(rows, None, {}, 2)
             tokens += sum(map(len, written))
             if turn < turns - 1:
-                time.sleep(work["search_ms"] / 1e3)
+                time.sleep(settings["search_ms"] / 1e3)
                 rows = [[*row, *new, *found[turn]] for row, new, found in zip(rows, written, documents, strict=True)]
     return tokens
 

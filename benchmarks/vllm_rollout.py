@@ -21,7 +21,7 @@ does not count the time that a search takes; on a busy machine only the latter m
     .venv-vllm/bin/python benchmarks/vllm_rollout.py --model FOLDER --trl-python TRL_VENV/bin/python
 
 With the Python of an environment that has TRL, its `GRPOTrainer` generates the same episodes in a process of its own
-(`benchmarks/trl_rollout.py`), after the others.
+(`benchmarks/trl_rollout.py`), last in every round.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +69,16 @@ def main() -> None:
     vllm = VLLMEngine(arguments.model, dtype=arguments.dtype, max_context=MAX_TOKENS)
     seconds: dict[str, list[tuple[float, float]]] = {}
     played: list[Episode] = []
-    for round_number in range(arguments.rounds + 1):  # the first one warms up
-        for name, act in _ways(ours, vllm, env, arguments, round_number, played).items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            tokens = act()
-            taken = (time.perf_counter() - wall) / tokens, (time.process_time() - cpu) / tokens
-            told = " ".join(f"{clock} {1 / each:.1f}" for clock, each in zip(_CLOCKS, taken, strict=True))
-            print(f"round {round_number}: {name}: tokens/s by {told}", file=sys.stderr, flush=True)
-            if round_number:
-                seconds.setdefault(name, []).append(taken)
-    if arguments.trl_python:
-        seconds["trl"] = _trl(played, arguments)
+    with _trl(arguments) as trl:
+        for round_number in range(arguments.rounds + 1):  # the first one warms up
+            ways = _ways(ours, vllm, env, arguments, round_number, played)
+            measured = {name: partial(_measured, act) for name, act in ways.items()}
+            for name, act in (measured | ({"trl": lambda: trl(played)} if trl else {})).items():
+                taken = act()
+                told = " ".join(f"{clock} {1 / each:.1f}" for clock, each in zip(_CLOCKS, taken, strict=True))
+                print(f"round {round_number}: {name}: tokens/s by {told}", file=sys.stderr, flush=True)
+                if round_number:
+                    seconds.setdefault(name, []).append(taken)
     report: dict[str, Any] = {"arguments": {name: str(value) for name, value in vars(arguments).items()}}
     report["threads"] = THREADS
     for index, clock in enumerate(_CLOCKS):
@@ -95,6 +96,13 @@ def main() -> None:
             report[clock]["vllm_async_vs_trl"] = round(rates["vllm asynchronous"] / rates["trl"], 2)
             report[clock]["transformers_vs_trl"] = round(rates["transformers in turns"] / rates["trl"], 2)
     print(json.dumps(report, indent=1))
+
+
+def _measured(act: Callable[[], int]) -> tuple[float, float]:
+    """Seconds a token of one way, by both clocks."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    tokens = act()
+    return (time.perf_counter() - wall) / tokens, (time.process_time() - cpu) / tokens
 
 
 def _ways(
@@ -201,32 +209,39 @@ def _read_again(model: Any, episodes: Sequence[Episode], arguments: argparse.Nam
     return tokens
 
 
-def _trl(episodes: Sequence[Episode], arguments: argparse.Namespace) -> list[tuple[float, float]]:
-    """Seconds a token of each round in TRL, by both clocks."""
+@contextmanager
+def _trl(arguments: argparse.Namespace) -> Iterator[Callable[[Sequence[Episode]], tuple[float, float]] | None]:
+    """What plays given episodes in TRL and tells the seconds a token, by both clocks; None without its Python."""
+    if not arguments.trl_python:
+        yield None
+        return
+    names = ("dtype", "slots", "segment_tokens", "search_ms")
+    settings = {"model": str(arguments.model.resolve())} | {name: getattr(arguments, name) for name in names}
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(settings, file)
+        file.flush()
+        command = [arguments.trl_python, str(Path(__file__).with_name("trl_rollout.py")), file.name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            yield partial(_ask_trl, process, arguments)
+            process.communicate()
+
+
+def _ask_trl(
+    process: subprocess.Popen[str], arguments: argparse.Namespace, episodes: Sequence[Episode]
+) -> tuple[float, float]:
+    assert process.stdin is not None and process.stdout is not None
     observed = [[s for s in each.segments if s.kind is SegmentKind.OBSERVATION] for each in episodes]
     work = {
-        "model": str(arguments.model.resolve()),
-        "dtype": arguments.dtype,
-        "slots": arguments.slots,
-        "segment_tokens": arguments.segment_tokens,
-        "search_ms": arguments.search_ms,
-        "rounds": arguments.rounds,
         "prompts": [list(episode.segments[0].token_ids) for episode in episodes],
         "documents": [[list(segment.token_ids) for segment in segments] for segments in observed],
     }
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(work, file)
-        file.flush()
-        script = Path(__file__).with_name("trl_rollout.py")
-        done = subprocess.run(
-            [arguments.trl_python, str(script), file.name], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise SystemExit(f"TRL failed:\n{done.stderr[-3000:]}")
-    rounds = json.loads(done.stdout.splitlines()[-1])
-    wanted = len(episodes) * TURNS * arguments.segment_tokens
-    assert all(tokens == wanted for tokens, _, _ in rounds), "every way must do equal work"
-    return [(wall / tokens, cpu / tokens) for tokens, wall, cpu in rounds]
+    print(json.dumps(work), file=process.stdin, flush=True)
+    answer = process.stdout.readline()
+    if not answer:
+        raise SystemExit("TRL failed; see above.")
+    tokens, wall, cpu = json.loads(answer)
+    assert tokens == len(episodes) * TURNS * arguments.segment_tokens, "every way must do equal work"
+    return wall / tokens, cpu / tokens
 
 
 class _Scripted:
