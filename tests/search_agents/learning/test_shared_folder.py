@@ -126,15 +126,16 @@ def test_a_copy_to_evaluate_takes_the_last_gpu_in_the_format_that_samples(
             "shares_module": False,
             "dtype": "float32",
             "engine_dtype": None,
+            "continuous": None,
             "num_gpus_per_learner": 1,
             **settings,
         }
         algorithm: Any = SimpleNamespace(config=SimpleNamespace(**config), save_model=lambda path: None)
         evaluation_engine(algorithm, tmp_path)
     assert loaded == [
-        {"dtype": "bfloat16", "device": "cuda:7"},
-        {"dtype": "bfloat16", "device": "cuda:7"},
-        {"dtype": "float32", "device": "cpu"},
+        {"dtype": "bfloat16", "device": "cuda:7", "continuous": None},
+        {"dtype": "bfloat16", "device": "cuda:7", "continuous": None},
+        {"dtype": "float32", "device": "cpu", "continuous": None},
     ]
 
 
