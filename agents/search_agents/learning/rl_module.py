@@ -178,8 +178,14 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
         inference_only: bool = False,
         **kwargs: Any,
     ) -> dict[str, PackedTensor]:
-        """The weights by name, each once and in its own number format."""
-        return {name: pack(tensor) for name, tensor in self._own_tensors()}
+        """The weights by name, each once and in its own number format.
+
+        Learners that share the weights call it together; the first has them all, one by one, and the others none, for
+        a machine with eight learners would hold eight models.
+        """
+        gathered = ((name, whole(tensor.detach())) for name, tensor in self._own_tensors())
+        wanted = is_first() or not isinstance(self, FSDPModule)
+        return {name: pack(tensor) for name, tensor in gathered if wanted}
 
     def set_state(self, state: Mapping[str, PackedTensor]) -> None:
         """Take over weights, in place.
