@@ -5,7 +5,8 @@
 The model reasons about single-hop training questions of FictionalWiki, whose answers no model knows: a step helps if it
 finds the document. Prefixes of its reasoning are labelled by rolling them out, and a small encoder learns the labels.
 What is measured on prefixes of held-out questions is the AUC of the trained reward model, of the same one before its
-training, and of the number of steps. Rows are kept as they come: the same command, given again, goes on.
+training, and of the number of steps. Rows are kept as they come: the same command, given again, goes on. What is kept
+with --write is put beside what was kept before: the same command draws other reasoning on another kind of processor.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from search_env import SearchQAVectorEnv
 from search_env.errors import ConfigError
 
 RESULTS = Path(__file__).parent / "results"
+_IN_THE_TABLE = ("training", "held_out", "trained", "untrained", "longest_first")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,11 +73,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "seconds_of_the_last_start": round(time.monotonic() - began),
         "processor_seconds_of_the_last_start": round(time.process_time() - processor),
     }
-    page = markdown(figures, told)
+    kept = RESULTS / "rearter-prm.json"
+    collections = json.loads(kept.read_text())["collections"] if kept.exists() else []
+    collections.append({**told, **figures})
+    page = markdown(collections)
     print(page)
     if arguments.write:
-        (RESULTS / "rearter-prm.json").write_text(json.dumps({**told, **figures}, indent=2) + "\n")
-        (RESULTS / "rearter-prm.md").write_text(page)
+        kept.write_text(json.dumps({"collections": collections}, indent=2) + "\n")
+        kept.with_suffix(".md").write_text(page)
 
 
 def yields(records: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -90,32 +95,28 @@ def yields(records: Sequence[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def markdown(figures: dict[str, Any], told: dict[str, Any]) -> str:
-    """The page; it says so where nothing could be trained."""
-    if "not_trained" in figures:
-        facts = "\n".join(f"* {key}: {value}" for key, value in {**figures, **told}.items())
-        return f"# ReARTeR: no process reward model could be trained here\n\n{facts}\n"
-    rows = [
-        ("trained", figures["trained"]),
-        ("the same, untrained", figures["untrained"]),
-        ("number of steps", {"auc": figures["longest_first"]["auc"]}),
-    ]
-    held_out, training = figures["held_out"], figures["training"]
-    better = figures["trained"]["auc"] > max(figures["untrained"]["auc"], figures["longest_first"]["auc"])
+def markdown(collections: Sequence[dict[str, Any]]) -> str:
+    """The page: a row for each collection of prefixes, and how each was made."""
     lines = [
-        "# ReARTeR: a process reward model trained here",
+        "# ReARTeR: process reward models trained here",
         "",
-        f"{held_out['prefixes']} held-out prefixes, {held_out['right']} of them right: more than half of their "
-        f"rollouts end right. Trained on {training['prefixes']} of other questions, {training['right']} right.",
+        "The AUC says how well a held-out prefix that is right (more than half of its rollouts end right) is told from "
+        "one that is not; 0.5 is chance. Each row is a collection of prefixes and a model trained on it.",
         "",
-        "| reward model | AUC | accuracy |",
-        "| --- | ---: | ---: |",
-        *(f"| {name} | {row['auc']:.3f} | {row.get('accuracy', '')} |" for name, row in rows),
-        "",
-        f"The trained one {'ranks held-out prefixes best' if better else 'does not rank held-out prefixes best'}.",
-        "",
-        *(f"* {key}: {value}" for key, value in told.items()),
+        "| prefixes to train on | of them right | held out | right | AUC trained | untrained | number of steps |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
+    trained = [each for each in collections if "not_trained" not in each]
+    best = 0
+    for each in trained:
+        aucs = [each[name]["auc"] for name in ("trained", "untrained", "longest_first")]
+        best += aucs[0] == max(aucs)
+        counts = [each[part][key] for part in ("training", "held_out") for key in ("prefixes", "right")]
+        lines.append(f"| {' | '.join([*map(str, counts), *(f'{auc:.3f}' for auc in aucs)])} |")
+    lines += ["", f"The trained model ranks held-out prefixes best in {best} of {len(trained)} collections."]
+    for number, each in enumerate(collections, start=1):
+        facts = {key: value for key, value in each.items() if key not in _IN_THE_TABLE}
+        lines += ["", f"## Collection {number}", "", *(f"* {key}: {value}" for key, value in facts.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The page on ReARTeR's reward model says which one ranks best, whichever it is."""
+"""The page on ReARTeR's reward models has every collection, and says how often the trained one ranks best."""
 
 import pytest
 
@@ -6,9 +6,10 @@ from benchmarks.rearter_prm import markdown, yields
 
 
 def figures(trained, untrained, steps):
-    counts = {"prefixes": 20, "right": 5}
     return {
-        "held_out": counts,
+        "date": "2026-01-31",
+        "machine": "a small one",
+        "held_out": {"prefixes": 20, "right": 5},
         "training": {"prefixes": 60, "right": 22},
         "trained": {"auc": trained, "accuracy": 0.7},
         "untrained": {"auc": untrained, "accuracy": 0.25},
@@ -17,25 +18,25 @@ def figures(trained, untrained, steps):
 
 
 @pytest.mark.parametrize(
-    ("aucs", "verdict"),
+    ("collections", "best"),
     [
-        ((0.8, 0.5, 0.6), "The trained one ranks held-out prefixes best."),
-        ((0.4, 0.5, 0.3), "The trained one does not rank held-out prefixes best."),
-        ((0.7, 0.5, 0.9), "The trained one does not rank held-out prefixes best."),
+        ([(0.8, 0.5, 0.6)], 1),
+        ([(0.4, 0.5, 0.3)], 0),
+        ([(0.7, 0.5, 0.9), (0.8, 0.5, 0.6), (0.9, 0.2, 0.1)], 2),
     ],
 )
-def test_the_verdict_follows_the_figures(aucs, verdict):
-    page = markdown(figures(*aucs), {"date": "2026-01-31", "machine": "a small one"})
-    assert verdict in page
-    assert "20 held-out prefixes, 5 of them right" in page and "Trained on 60 of other questions, 22 right." in page
-    assert f"| trained | {aucs[0]:.3f} | 0.7 |" in page
-    assert f"| number of steps | {aucs[2]:.3f} |  |" in page
-    assert "* date: 2026-01-31\n* machine: a small one" in page
+def test_the_verdict_counts_the_collections(collections, best):
+    page = markdown([figures(*aucs) for aucs in collections])
+    assert f"best in {best} of {len(collections)} collections." in page
+    for trained, untrained, steps in collections:
+        assert f"| 60 | 22 | 20 | 5 | {trained:.3f} | {untrained:.3f} | {steps:.3f} |" in page
+    assert page.count("* date: 2026-01-31\n* machine: a small one") == len(collections)
+    assert f"## Collection {len(collections)}" in page
 
 
 def test_where_nothing_could_be_trained_the_page_says_why_and_what_became_of_the_questions():
     found = yields([{"id": "a", "mc": 0.0, "prefixes": []}, {"id": "b"}, {"id": "c", "mc": 0.4, "prefixes": [{}, {}]}])
     assert found == {"questions": 3, "never_right": 1, "always_right": 0, "outgrew_the_budget": 1, "prefixes": 2}
-    page = markdown({"not_trained": "too few labels", **found}, {"date": "2026-01-31"})
-    assert "no process reward model could be trained" in page
+    page = markdown([{"not_trained": "too few labels", **found, "date": "2026-01-31"}, figures(0.8, 0.5, 0.6)])
+    assert "best in 1 of 1 collections" in page
     assert "* not_trained: too few labels" in page and "* never_right: 1" in page and "* date: 2026-01-31" in page
