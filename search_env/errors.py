@@ -40,6 +40,7 @@ __all__ = [
     "RunError",
     "SearchEnvError",
     "unknown_name",
+    "unknown_split",
 ]
 
 
@@ -102,6 +103,11 @@ class ProcessDied(SearchEnvError, RuntimeError):
 
 class RunError(SearchEnvError, RuntimeError):
     """A run folder cannot be used or resumed."""
+
+
+def unknown_split(given: str, allowed: Iterable[str]) -> str:
+    """Word the message for a split that a set does not have; see `unknown_name`."""
+    return f"{unknown_name('split', given, allowed)} Name one: split=…, or on the command line --evaluation.split NAME."
 
 
 def unknown_name(what: str, given: str, allowed: Iterable[str]) -> str:

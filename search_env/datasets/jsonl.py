@@ -21,7 +21,7 @@ from search_env.datasets.corpora import stream_corpus
 from search_env.datasets.decomposition import read_subquestions, read_triples
 from search_env.datasets.files import find_file, plain_name
 from search_env.datasets.rows import Row, SkippedRows, describe_value, read_rows
-from search_env.errors import ConfigError, DatasetError, unknown_name
+from search_env.errors import ConfigError, DatasetError, unknown_split
 from search_env.types import Document, Question
 
 __all__ = [
@@ -93,7 +93,7 @@ def read_folder(
     if found is None or split == "corpus":
         names = {plain_name(path) for path in folder.iterdir()} - {"corpus.jsonl"}
         splits = sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
-        raise ConfigError(f"{folder}: {unknown_name('split', split, splits)}")
+        raise ConfigError(f"{folder}: {unknown_split(split, splits)}")
     return read_file(found, skipped)
 
 

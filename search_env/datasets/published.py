@@ -19,7 +19,7 @@ from search_env.datasets.base import Dataset
 from search_env.datasets.files import find_file, plain_name, read_bytes
 from search_env.datasets.jsonl import corpus_beside, read_file, read_folder
 from search_env.datasets.rows import Row, SkippedRows, parse_json
-from search_env.errors import ConfigError, DatasetError, MissingDependencyError, unknown_name
+from search_env.errors import ConfigError, DatasetError, MissingDependencyError, unknown_split
 from search_env.types import Document, Question
 
 __all__ = ["Example", "HubCopy", "PublishedSet", "Sentences", "json_list", "make_document", "pairs"]
@@ -105,7 +105,7 @@ class PublishedSet:
         ):
             return read_folder(folder, split, skipped)
         if split not in self.files:
-            raise ConfigError(unknown_name("split", split, self.files))
+            raise ConfigError(f"{self.title}: {unknown_split(split, self.files)}")
         wanted = " nor ".join((*self.files[split], f"{split}.jsonl"))
         raise DatasetError(f"{self.title}: folder {str(folder)!r} holds neither {wanted}. {self._sources}")
 
@@ -132,7 +132,7 @@ class PublishedSet:
 
     def _hub_rows(self, split: str, revision: str | None) -> Iterator[Row]:
         if split not in self.hub.splits:
-            raise ConfigError(unknown_name("split", split, self.hub.splits))
+            raise ConfigError(f"{self.title}: {unknown_split(split, self.hub.splits)}")
         if revision is None:
             raise ConfigError(
                 f"{self.title}: name the revision of {self.hub.id} to read, so that the score can be repeated: "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,14 +46,16 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument("--out", type=Path, metavar="FOLDER", help="run folder, new or empty [outputs/<name>-<time>]")
     made.add_argument("--display", choices=DISPLAYS, default="auto", help="live bar, or plain lines [%(default)s]")
     made.add_argument(
-        "--dry-run", action="store_true", help="check everything and print the resolved config, then stop"
+        "--dry-run",
+        action="store_true",
+        help="check the settings and open the questions, print the resolved config, then stop",
     )
     return made
 
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Train, or say what would be trained."""
-    from search_agents.evaluation.environments import check_env_section
+    from search_agents.evaluation.environments import check_env_section, check_splits
     from search_agents.models import find_model
 
     files = [find_recipe(given, "train") for given in arguments.config or [_DEFAULT_RECIPE]]
@@ -60,6 +63,10 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     check_env_section(config.env, [stage.reward for stage in config.stages])
     find_model(config.model.path)
     if arguments.dry_run:
+        for line in check_splits(
+            config.env, [*(stage.split or "train" for stage in config.stages), config.evaluation.split]
+        ):
+            sys.stderr.write(f"{line}\n")
         write(json.dumps(config.model_dump(mode="json"), indent=2))
         return 0
 

@@ -57,7 +57,7 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument(
         "--out", type=Path, metavar="FOLDER", help="new, or that of the same sweep [outputs/<name>-<time>]"
     )
-    made.add_argument("--dry-run", action="store_true", help="check everything and print the resolved sweep, then stop")
+    made.add_argument("--dry-run", action="store_true", help="check the settings, print the resolved sweep, then stop")
     return made
 
 

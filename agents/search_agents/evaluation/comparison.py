@@ -22,7 +22,7 @@ from search_agents.config import ComparisonConfig
 from search_agents.config.sections import QuestionSet
 from search_agents.engines.base import Engine
 from search_agents.engines.build import make_engine
-from search_agents.evaluation.environments import check_env_section
+from search_agents.evaluation.environments import check_env_section, check_splits
 from search_agents.evaluation.evaluate import HeldOut
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
@@ -156,4 +156,7 @@ def _check(config: ComparisonConfig) -> None:
     for method in config.methods:
         check_method(method)
     for asked in config.sets:
-        check_env_section(config.of(config.methods[0], asked).env)
+        section = config.of(config.methods[0], asked).env
+        check_env_section(section)
+        if section.data is not None and not Path(section.data).exists():
+            check_splits(section, [config.of(config.methods[0], asked).evaluation.split])  # now, not hours later

@@ -11,12 +11,13 @@ from search_agents.config.recipes import find_prompt
 from search_agents.config.sections import EnvSection
 from search_env import SearchQAEnv, SearchQAVectorEnv
 from search_env.dialects import PromptStyle, get_dialect, read_prompt_file
-from search_env.errors import ConfigError, unknown_name
+from search_env.env import find_dataset
+from search_env.errors import ConfigError, DatasetError, unknown_name
 from search_env.registration import ENVIRONMENTS
 from search_env.retrieval import retriever_settings
 from search_env.rewards import get_reward
 
-__all__ = ["check_env_section", "env_arguments", "make_env", "make_vector_env"]
+__all__ = ["check_env_section", "check_splits", "env_arguments", "make_env", "make_vector_env"]
 
 
 def check_env_section(section: EnvSection, rewards: Iterable[str | Mapping[str, float]] = ()) -> None:
@@ -33,6 +34,31 @@ def check_env_section(section: EnvSection, rewards: Iterable[str | Mapping[str, 
         read_prompt_file(find_prompt(section.prompt))
     for reward in rewards:
         get_reward(reward)
+
+
+def check_splits(section: EnvSection, splits: Iterable[str]) -> list[str]:
+    """Open the questions of a dry run.
+
+    Args:
+        section: The environment's settings, its names already checked.
+        splits: What will be asked.
+
+    Returns:
+        A line for each split of a set that is not on this machine, because nobody said where it is.
+
+    Raises:
+        ConfigError: If there is no such split.
+        DatasetError: If the data is not where it was said to be, or is malformed.
+    """
+    name, missing = ENVIRONMENTS[section.id], []
+    for split in dict.fromkeys(splits):
+        try:
+            find_dataset(name, section.data, split)
+        except DatasetError:
+            if section.data is not None:
+                raise
+            missing.append(f"not checked: {name}/{split} is not shipped; give --data FOLDER")
+    return missing
 
 
 def env_arguments(section: EnvSection) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from search_env.datasets.fictional_wiki.pages import write_pages
 from search_env.datasets.fictional_wiki.questions import KIND_SHARES, QuestionKind, Step, WikiQuestion, make_questions
 from search_env.datasets.fictional_wiki.scale import WrittenWiki, write_fictional_wiki
 from search_env.datasets.fictional_wiki.world import EntityKind, Relation, World, make_world
-from search_env.errors import ConfigError, unknown_name
+from search_env.errors import ConfigError, unknown_split
 from search_env.types import Document
 
 __all__ = [
@@ -60,7 +60,7 @@ def generate(
         ConfigError: If the split is unknown.
     """
     if split not in SPLITS:
-        raise ConfigError(unknown_name("split", split, SPLITS))
+        raise ConfigError(unknown_split(split, SPLITS))
     count = DEFAULT_QUESTIONS[split] if questions is None else questions
     train = make_world(2 * seed, people)
     worlds = {"train": train, "test": make_world(2 * seed + 1, people, taken=train.kinds)}

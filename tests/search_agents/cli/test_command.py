@@ -168,3 +168,25 @@ def test_every_algorithm_is_dry_run_over_a_recipe(name: str, capsys: Captured) -
     learner = json.loads(capsys.readouterr().out)["learner"]
     assert learner["lr"] == 5e-4, "the recipe's own"
     assert learner["advantage"] == {"dapo": "grpo", "gspo": "grpo", "cispo": "grpo"}.get(name, name)
+
+
+def test_a_dry_run_of_a_training_opens_its_questions(tmp_path: Path, capsys: Captured) -> None:
+    question = '{"id": "q", "question": "Capital of Norway?", "answers": ["Oslo"]}\n'
+    (tmp_path / "train.jsonl").write_text(question)
+    argv = ["train", "--env.id", "SearchQA-HotpotQA-v0", "--dry-run"]
+    assert main([*argv, "--data", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "unknown split 'test'. Known: train." in error and "--evaluation.split NAME" in error
+    assert main([*argv, "--data", str(tmp_path / "nowhere")]) == 2
+    assert "no file or folder" in capsys.readouterr().err
+    (tmp_path / "dev.jsonl").write_text(question)
+    assert main([*argv, "--data", str(tmp_path), "--evaluation.split", "dev"]) == 0
+    assert main([*argv, "--evaluation.split", "dev"]) == 0
+    assert "not checked: hotpotqa/train is not shipped; give --data FOLDER" in capsys.readouterr().err
+
+
+def test_a_comparison_misses_a_set_before_it_asks_anything(tmp_path: Path, capsys: Captured) -> None:
+    sets = "[{id: SearchQA-FictionalWiki-v0}, {id: SearchQA-HotpotQA-v0, data: nowhere}]"
+    argv = ["bench", "methods", "--methods", "[random]", "--sets", sets, "--limit", "2", "--evaluation.split", "test"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 2
+    assert "no file or folder 'nowhere'" in capsys.readouterr().err and not (tmp_path / "out").exists()
