@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,7 +72,8 @@ def how_it_was_made(name: str, metas: Sequence[Json]) -> str:
     processors = sorted({meta["machine"]["processor"] for meta in metas})
     commits = sorted({meta["commit"][:7] for meta in metas})
     versions = metas[0]["versions"]
-    copied = sum(f"bench ablation {name} " not in f"{meta['command']} " for meta in metas)
+    trained_for = [re.search(r"bench ablation (\S+)", meta["command"]) for meta in metas]
+    copied = sum(found is not None and found[1] != name for found in trained_for)
     return (
         f"`search-env bench ablation {name}`, {' and '.join(days)}: {len(metas)} trainings, each on "
         f"{' or '.join(map(str, cores))} cores of {', '.join(processors)}, torch {versions['torch']}, transformers "
