@@ -39,8 +39,11 @@ def figures(scores: Json) -> str:
 
     Args:
         scores: Scores as plain values, see `Scores.to_dict`, perhaps with ``seconds_per_question``. A figure that is
-            not there is not shown; a cost that is there and not known is a dash.
+            not there is not shown; a cost that is there and not known is a dash. Of no valid episode only the ends
+            are told.
     """
+    if scores.get("n") == 0:
+        return _ends({"stop_reasons": scores.get("stop_reasons", {})})
     return "\n".join(filter(None, (line(scores) for line in (_searches, _gold, _ends, _hops, _cost))))
 
 

@@ -39,6 +39,11 @@ def test_every_figure_is_shown() -> None:
     ]
 
 
+def test_of_no_valid_episode_only_the_ends_are_told() -> None:
+    unavailable = {"retriever_unavailable": 3}
+    assert figures({**MEASURED, "n": 0, "stop_reasons": unavailable}) == "ended: retriever_unavailable 3"
+
+
 def test_tokens_and_money_that_a_server_did_not_tell_are_dashes() -> None:
     unknown = dict.fromkeys(
         ("read_tokens_per_question", "written_tokens_per_question", "model_cost_per_question", "cost_per_question")
