@@ -445,6 +445,10 @@ def test_the_judges_verdicts_come_along_and_count_again(bench: Path, tmp_path: P
         (["add"], "needs a folder"),
         (["add", "nowhere"], "nowhere holds no evaluation"),
         (["check", "something"], "takes no evaluations"),
+        (["check", "--data", "nowhere"], "there is no file or folder 'nowhere'. Give the data of a set"),
+        (["check", "--data", "data/mistyped"], "there is no file or folder 'data/mistyped'"),
+        (["check", "--data", "hotpotqa/hotpot_qa"], "holds no rows"),
+        (["check", "--data", "seed=7"], "holds no rows"),
         (["rank"], "invalid choice: 'rank'"),
     ],
 )
