@@ -79,7 +79,9 @@ def read_saved(path: str | Path, format_: str, skipped: SkippedRows | None = Non
     if format_ not in FORMATS:
         raise ConfigError(unknown_name("format", format_, FORMATS))
     if Path(path).is_dir():
-        raise DatasetError(f"{path}: is a folder; name a file of episodes in it, for example transcripts-0.jsonl")
+        raise DatasetError(f"{path}: is a folder; name a file of episodes in it{_those_of(Path(path))}")
+    if not Path(path).exists() and (there := _those_of(Path(path).parent)):
+        raise DatasetError(f"{path}: there is no such file; name one of episodes in {Path(path).parent}{there}")
     skipped = SkippedRows() if skipped is None else skipped
     first = next(read_lines(path), None)
     rows = _listed_rows(path, skipped) if first and first.data.lstrip()[:1] == b"[" else read_rows(path, skipped)
@@ -87,6 +89,12 @@ def read_saved(path: str | Path, format_: str, skipped: SkippedRows | None = Non
     if not episodes:
         raise DatasetError(f"{path}:1: holds no episodes of the format {format_}")
     return episodes
+
+
+def _those_of(folder: Path) -> str:
+    """The files of episodes that `search-env eval` wrote into a folder, for a message; empty if there are none."""
+    names = sorted(file.name for file in folder.glob("transcripts-*.jsonl"))
+    return f": {', '.join(names)}" if names else ""
 
 
 def _listed_rows(path: str | Path, skipped: SkippedRows) -> Iterator[Row]:

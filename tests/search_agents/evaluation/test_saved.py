@@ -199,3 +199,11 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         read_saved(tmp_path, "ours")
     with pytest.raises(DatasetError, match=r"nowhere\.jsonl: cannot be read"):
         read_saved(tmp_path / "nowhere.jsonl", "ours")
+
+
+def test_a_folder_or_a_missing_file_of_it_is_told_which_episodes_are_there(tmp_path: Path) -> None:
+    for temperature in ("1", "0.5"):
+        (tmp_path / f"transcripts-{temperature}.jsonl").touch()
+    for path in (tmp_path, tmp_path / "transcripts-0.jsonl"):
+        with pytest.raises(DatasetError, match=r"episodes in .*: transcripts-0\.5\.jsonl, transcripts-1\.jsonl$"):
+            read_saved(path, "ours")
