@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         raise RunError(f"{out} exists and is not empty. Give another folder with --out{begun}.")
 
     limit_threads(config.run.threads)
-    from search_agents.evaluation.evaluation_run import run_evaluation
+    from search_agents.evaluation.evaluation_run import require_scores, run_evaluation
 
     write(run_evaluation(config, out=out, display=arguments.display))
     write(str(out))
+    require_scores(EvaluationFolder(out))
     return 0

@@ -83,10 +83,11 @@ def _resume_evaluation(folder: EvaluationFolder, arguments: argparse.Namespace, 
         folder.require_same({"config": named.model_dump(mode="json")}, "the command line")
 
     limit_threads(config.run.threads)
-    from search_agents.evaluation.evaluation_run import resume_evaluation
+    from search_agents.evaluation.evaluation_run import require_scores, resume_evaluation
 
     write(resume_evaluation(folder, display=arguments.display))
     write(str(folder.path))
+    require_scores(folder)
     return 0
 
 

@@ -37,7 +37,7 @@ def parser(verb: str, purpose: str) -> Parser:
         examples=(
             "search-env score hotpotqa_qwen.jsonl --format r1-searcher",
             "search-env score intermediate_data.json --format flashrag --json",
-            "search-env score outputs/my-eval/transcripts-0.jsonl --format ours --judge gpt-4o-mini "
+            "search-env score outputs/my-eval/transcripts-1.jsonl --format ours --judge gpt-4o-mini "
             "--model.server.url https://api.openai.com/v1 --model.server.api-key-env OPENAI_API_KEY",
         ),
         more="EM, ACC_R (every word of a gold answer is in the answer), CEM (a gold answer is a piece of the answer),\n"

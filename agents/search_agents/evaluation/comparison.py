@@ -85,7 +85,8 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
             begun = time.perf_counter()
             run = EvaluationRun(evaluation, held_out=held_out, engine=engine, display=display, go_on=_GO_ON)
             result = run.go_on(EvaluationFolder.open(place)) if place.exists() else run.start(place)[0]
-            tell(f"{name}: F1 {result['results'][0]['f1']:.3f} in {time.perf_counter() - begun:.0f} s")
+            row = result["results"][0]
+            tell(f"{name}: F1 {format(row['f1'], '.3f') if row['n'] else '-'} in {time.perf_counter() - begun:.0f} s")
             write_tables(config, out)
     return write_tables(config, out)
 

@@ -23,9 +23,9 @@ from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
 from search_agents.methods import Method, make_method, method_name, needs_model
-from search_env.errors import SearchEnvError
+from search_env.errors import RunError, SearchEnvError
 
-__all__ = ["EvaluationRun", "is_whole", "resume_evaluation", "run_evaluation"]
+__all__ = ["EvaluationRun", "is_whole", "require_scores", "resume_evaluation", "run_evaluation"]
 
 
 def run_evaluation(config: EvalConfig, *, out: Path, display: str = "auto") -> str:
@@ -175,6 +175,22 @@ class EvaluationRun:
 def is_whole(result: dict[str, Any]) -> bool:
     """Whether every question has a valid episode."""
     return not any(row["invalid"] for row in result["results"])
+
+
+def require_scores(folder: EvaluationFolder) -> None:
+    """Refuse to call an evaluation done whose searches all failed.
+
+    Raises:
+        RunError: If no episode at one of its temperatures is valid; says how many are not, and how to go on.
+    """
+    rows = (folder.result() or {"results": []})["results"]
+    if empty := [row for row in rows if not row["n"]]:
+        invalid, asked = sum(row["invalid"] for row in rows), sum(row["n"] + row["invalid"] for row in rows)
+        temperatures = ", ".join(f"{row['temperature']:g}" for row in empty)
+        raise RunError(
+            f"there is no score at temperature {temperatures}: {invalid} of {asked} episodes are invalid, for "
+            f"their search failed for good. Mend the retriever, then ask again: search-env resume {folder.path}"
+        )
 
 
 def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,8 +40,11 @@ def figures(scores: Json) -> str:
 
     Args:
         scores: Scores as plain values, see `Scores.to_dict`, perhaps with ``seconds_per_question``. A figure that is
-            not there is not shown; a cost that is there and not known is a dash.
+            not there is not shown; a cost that is there and not known is a dash. Of no valid episode only the ends
+            are told.
     """
+    if scores.get("n") == 0:
+        return _ends({"stop_reasons": scores.get("stop_reasons", {})})
     return "\n".join(filter(None, (line(scores) for line in (_searches, _gold, _ends, _hops, _cost))))
 
 
@@ -75,15 +79,16 @@ def _hops(scores: Json) -> str:
 def _cost(scores: Json) -> str:
     seconds = _told(scores, "seconds_per_question", "{:.2f} s")
     if not scores.get("calls_per_question"):  # Nobody asked a model, or nobody counted.
-        money = _told(scores, "search_cost_per_question", "searches paid {:.4f}")
-        return _joined(seconds, money, before="a question: ")
-    searches, model, both = (_or_dash(scores.get(key), "{:.4f}") for key in COST[-3:])
+        paid = scores.get("search_cost_per_question")
+        return _joined(seconds, "" if paid is None else f"searches paid {_money(paid)}", before="a question: ")
+    searches, model, both = (scores.get(key) for key in COST[-3:])
+    total = _money(both, "" if searches else " USD")  # Searches are in the currency of the retriever's settings.
     return _joined(
         f"{scores['calls_per_question']:.2f} calls",
         f"{_or_dash(scores.get('read_tokens_per_question'), '{:.0f}')} tokens read",
         f"{_or_dash(scores.get('written_tokens_per_question'), '{:.0f}')} written",
         seconds,
-        f"paid {both} (searches {searches}, model {model})",
+        f"paid {total} (searches {_money(searches)}, model {_money(model, ' USD')})",
         before="a question: ",
     )
 
@@ -94,6 +99,14 @@ def _told(scores: Json, key: str, layout: str) -> str:
 
 def _or_dash(value: float | None, layout: str) -> str:
     return "-" if value is None else layout.format(value)
+
+
+def _money(value: float | None, currency: str = "") -> str:
+    """A price with four decimals, or with as many as show its first two digits; a dash if it is not known."""
+    if value is None:
+        return "-"
+    decimals = max(4, 1 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:.{decimals}f}{currency}"
 
 
 def _joined(*parts: str, before: str = "") -> str:

@@ -51,7 +51,7 @@ def results_table(summary: Json) -> str:
 
 
 def scores_table(rows: Sequence[tuple[str, Json]], columns: Sequence[Column] = _COLUMNS) -> str:
-    """One row for each (name, scores); a score that is missing is shown as ``-``.
+    """One row for each (name, scores); a score that is missing, or of no valid episode, is shown as ``-``.
 
     Args:
         rows: Name and scores of each.
@@ -63,7 +63,7 @@ def scores_table(rows: Sequence[tuple[str, Json]], columns: Sequence[Column] = _
     for label, key, layout in shown:
         header.append(label)
         for row, scores in zip(cells, measured, strict=True):
-            row.append("-" if scores.get(key) is None else layout.format(scores[key]))
+            row.append(_score(scores, key, layout))
         if key == "f1" and any("intervals" in scores for scores in measured):
             header.append("95 %")
             for row, scores in zip(cells, measured, strict=True):
@@ -152,6 +152,11 @@ def examples_page(before: Sequence[Json], after: Sequence[Json], *, count: int =
 def _f1_of(scores: Json, group: str, name: str) -> str:
     found = scores.get(group, {}).get(name)
     return f"{found['f1']:.3f}" if found else "-"
+
+
+def _score(scores: Json, key: str, layout: str) -> str:
+    """A score of no valid episode is not 0: nobody measured it."""
+    return "-" if scores.get("n") == 0 or scores.get(key) is None else layout.format(scores[key])
 
 
 def _cell(text: str) -> str:

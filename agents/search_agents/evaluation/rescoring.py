@@ -37,7 +37,10 @@ class Rescored:
     """Wall-clock time of the evaluation over its questions; None if the episodes do not tell."""
 
     def to_dict(self) -> dict[str, Any]:
-        """``em``, ``acc_r``, ``cem``, ``f1`` and ``acc_l`` in percent, ``n``, and what else is known; see `Scores`."""
+        """``em``, ``acc_r``, ``cem``, ``f1`` and ``acc_l`` in percent, ``n``, and what else is known; see `Scores`.
+
+        Those in percent are None if no episode is valid.
+        """
         scores, kind = self.scores, FORMATS[self.format]
         measured = {**scores.to_dict(), "seconds_per_question": self.seconds_per_question}
         told = (*(SEARCHING if kind.tells_searches else ()), *(COST if kind.tells_cost else ()))
@@ -128,7 +131,8 @@ def rescore(
 
 def _percent(scores: AnswerScores) -> dict[str, float | None]:
     found = asdict(scores)
-    return {name: None if found[key] is None else round(100 * found[key], 1) for name, key in HEADLINES.items()}
+    told = {name: found[key] if scores.n else None for name, key in HEADLINES.items()}
+    return {name: None if value is None else round(100 * value, 1) for name, value in told.items()}
 
 
 def _shown(value: float | None) -> str:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from search_agents.evaluation.judge import Judgement
 from search_agents.rollout.episode import read_transcript
@@ -79,7 +79,9 @@ def read_saved(path: str | Path, format_: str, skipped: SkippedRows | None = Non
     if format_ not in FORMATS:
         raise ConfigError(unknown_name("format", format_, FORMATS))
     if Path(path).is_dir():
-        raise DatasetError(f"{path}: is a folder; name a file of episodes in it, for example transcripts-0.jsonl")
+        raise DatasetError(f"{path}: is a folder; name a file of episodes in it{_those_of(Path(path))}")
+    if not Path(path).exists() and (there := _those_of(Path(path).parent)):
+        raise DatasetError(f"{path}: there is no such file; name one of episodes in {Path(path).parent}{there}")
     skipped = SkippedRows() if skipped is None else skipped
     first = next(read_lines(path), None)
     rows = _listed_rows(path, skipped) if first and first.data.lstrip()[:1] == b"[" else read_rows(path, skipped)
@@ -87,6 +89,12 @@ def read_saved(path: str | Path, format_: str, skipped: SkippedRows | None = Non
     if not episodes:
         raise DatasetError(f"{path}:1: holds no episodes of the format {format_}")
     return episodes
+
+
+def _those_of(folder: Path) -> str:
+    """The files of episodes that `search-env eval` wrote into a folder, for a message; empty if there are none."""
+    names = sorted(file.name for file in folder.glob("transcripts-*.jsonl"))
+    return f": {', '.join(names)}" if names else ""
 
 
 def _listed_rows(path: str | Path, skipped: SkippedRows) -> Iterator[Row]:
@@ -151,8 +159,15 @@ def _read_flashrag(row: Row) -> SavedEpisode:
 
 
 def _read_ours(row: Row) -> SavedEpisode:
+    fields = row.get("transcript", row.fields)
+    asked = fields.get("question") if isinstance(fields, dict) else None
+    if asked is not None and not isinstance(asked, dict):
+        raise row.error(
+            f"is no transcript of search-env: 'question' must be an object, got {describe_value(asked)}; give a file "
+            "of `search-env eval`"
+        )
     try:
-        transcript = read_transcript(row.get("transcript", row.fields))
+        transcript = read_transcript(fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise row.error(f"is no transcript of search-env ({problem}); give a file of `search-env eval`") from None
@@ -235,10 +250,39 @@ _R1_SEARCHER_ENDINGS = {
     "retrieve_error": StopReason.RETRIEVER_UNAVAILABLE,
 }
 
+
+def _looks_like(fields: Mapping[str, Any]) -> str | None:
+    """The format whose own keys a row has, if any."""
+    transcript = fields.get("transcript", fields)
+    if isinstance(transcript, dict) and isinstance(transcript.get("question"), dict):
+        return "ours"
+    if "pred_ans" in fields:
+        return "r1-searcher"
+    if "golden_answers" in fields and isinstance(fields.get("output"), dict):
+        return "flashrag"
+    told = fields.get("output", fields.get("responses"))
+    return "search-r1" if told is not None and not {"gts", "reward_model"}.isdisjoint(fields) else None
+
+
+def _reader(format_: str, read: Callable[[Row], SavedEpisode]) -> Callable[[Row], SavedEpisode]:
+    """Reads a row; the error for a row of another format names that one."""
+
+    def read_or_name(row: Row) -> SavedEpisode:
+        try:
+            return read(row)
+        except DatasetError as error:
+            other = _looks_like(row.fields)
+            if other in (None, format_):
+                raise
+            raise DatasetError(f"{error}. The row is not of the format {format_}; try --format {other}") from None
+
+    return read_or_name
+
+
 FORMATS: dict[str, SavedFormat] = {
-    "r1-searcher": SavedFormat(_read_r1_searcher, Normalisation.R1_SEARCHER, True),
-    "search-r1": SavedFormat(_read_search_r1, Normalisation.FLASHRAG, True),
-    "flashrag": SavedFormat(_read_flashrag, Normalisation.FLASHRAG, False),
-    "ours": SavedFormat(_read_ours, Normalisation.R1_SEARCHER, True, True),
+    "r1-searcher": SavedFormat(_reader("r1-searcher", _read_r1_searcher), Normalisation.R1_SEARCHER, True),
+    "search-r1": SavedFormat(_reader("search-r1", _read_search_r1), Normalisation.FLASHRAG, True),
+    "flashrag": SavedFormat(_reader("flashrag", _read_flashrag), Normalisation.FLASHRAG, False),
+    "ours": SavedFormat(_reader("ours", _read_ours), Normalisation.R1_SEARCHER, True, True),
 }
 """Every format that is read."""

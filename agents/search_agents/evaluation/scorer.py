@@ -47,7 +47,7 @@ class AnswerScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores(AnswerScores):
-    """Scores of a set of episodes; all are 0 if none is valid."""
+    """Scores of a set of episodes; all are 0 if none is valid (`n` is 0), and shown as a dash."""
 
     search_rate: float
     """Share of episodes that searched."""

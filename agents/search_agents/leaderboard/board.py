@@ -25,7 +25,7 @@ from pathlib import Path
 
 from search_agents.evaluation.judge import Judgement, judgements_beside
 from search_agents.leaderboard.measure import differences, judgements_of, measure, read_episodes
-from search_agents.leaderboard.questions import disagreeing, problem_of_questions
+from search_agents.leaderboard.questions import disagreeing, problem_of_questions, require_data
 from search_agents.leaderboard.row import Row, digest, read_row
 from search_agents.learning.run_folder import write_jsonl, write_text
 from search_env.datasets.files import read_bytes
@@ -71,9 +71,13 @@ class Board:
     Args:
         path: Its folder; it need not exist before a row is added.
         data: Where data of sets lies, so that gold answers can be compared with it; see `problem_of_questions`.
+
+    Raises:
+        DatasetError: If data lies nowhere.
     """
 
     def __init__(self, path: Path, *, data: Sequence[str] = ()) -> None:
+        require_data(data)
         self.path, self._data = path, data
         self._rows = path / "rows"
 

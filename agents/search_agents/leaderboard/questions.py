@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from search_agents.leaderboard.row import Benchmark, Row
-from search_env.datasets import load
+from search_env.datasets import PUBLISHED, load
 from search_env.datasets.base import Dataset
-from search_env.errors import SearchEnvError
+from search_env.errors import DatasetError, SearchEnvError
+from search_env.plugins import DATASETS as PLUGINS
+from search_env.plugins import plugins
 from search_env.registration import ENVIRONMENTS
 from search_env.types import Question, Transcript
 
-__all__ = ["disagreeing", "is_here", "problem_of_questions"]
+__all__ = ["disagreeing", "is_here", "problem_of_questions", "require_data"]
 
 _SHOWN = 3
 
@@ -69,6 +71,26 @@ def disagreeing(rows: Mapping[str, Row]) -> Iterator[str]:
 def is_here(data: str) -> bool:
     """Whether data can be read without the hub, whose ids hold a slash; settings of an embedded set hold none."""
     return "/" not in data or Path(data).expanduser().exists()
+
+
+def require_data(data: Sequence[str]) -> None:
+    """Refuse data that lies nowhere: a mistyped folder would compare nothing.
+
+    Args:
+        data: Each a file, a folder, a hub id of a published set or settings of an embedded one; sets of installed
+            packages read what they like.
+
+    Raises:
+        DatasetError: Names what is none of these.
+    """
+    hub = [published.hub.id for published in PUBLISHED]
+    for each in data:
+        known = Path(each).expanduser().exists() or "=" in each.rpartition("/")[2] or each.partition("@")[0] in hub
+        if not known and not plugins(PLUGINS):
+            raise DatasetError(
+                f"there is no file or folder {each!r}. Give the data of a set as `search-env eval --data` takes it: "
+                f"--data FOLDER, or one of the hub, {', '.join(hub)}."
+            )
 
 
 def _sets(benchmark: Benchmark, data: Sequence[str]) -> list[tuple[str | None, Dataset]]:

@@ -56,7 +56,7 @@ def candidates(folder: EvaluationFolder, *, judge: str | None = None, data: Sequ
     Args:
         folder: The evaluation.
         judge: Whose judgements count; None takes those of the only judge.
-        data: Where else than the evaluation says data of sets lies.
+        data: Where data of sets lies. Where the set is in none of it, the evaluation's own data is taken.
 
     Raises:
         ConfigError: If several judges have judged and none is named, or the config is of another version.
@@ -74,9 +74,11 @@ def candidates(folder: EvaluationFolder, *, judge: str | None = None, data: Sequ
         by = None if measured.scores.acc_l is None else next(iter(judges_of(judgements)), None)
         row = _row(result, config, scores, measured, transcripts, by)
         own = config.env.data
-        if problem := problem_of_questions(
-            row.benchmark, transcripts, [*data, *([own] if own is not None and is_here(own) else [])]
-        ):
+        # What is named is asked first and alone: the evaluation's own data agrees with its episodes, forged or not.
+        problem = problem_of_questions(row.benchmark, transcripts, data)
+        if problem is None and own is not None and is_here(own):
+            problem = problem_of_questions(row.benchmark, transcripts, [own])
+        if problem:
             raise RunError(f"{file}: {problem}. The row is refused; evaluate anew with `search-env eval`.")
         yield Candidate(row=row, episodes=file, judgements=judgements)
 

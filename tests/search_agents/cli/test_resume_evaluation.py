@@ -152,9 +152,11 @@ def test_invalid_episodes_are_counted_and_asked_again_by_the_command_that_is_tol
     out = tmp_path / "out"
     interrupted(argv, out, engine, after=1)  # two questions are answered
     fail(True)
-    assert main(["resume", str(out)]) == 0
+    assert main(["resume", str(out)]) == 2
     told = "10 of 12 episodes are invalid, for their search failed for good; they are not in the scores. "
-    assert f"{told}Ask their questions again: search-env resume {out}\n" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert f"{told}Ask their questions again: search-env resume {out}\n" in printed.out
+    assert "there is no score at temperature 1: 10 of 12 episodes are invalid" in printed.err
     rows = json.loads((out / "result.json").read_text())["results"]
     assert [(row["n"], row["invalid"]) for row in rows] == [(2, 4), (0, 6)]
     fail(False)
@@ -163,6 +165,24 @@ def test_invalid_episodes_are_counted_and_asked_again_by_the_command_that_is_tol
     assert engine.episodes - before == 10
     assert "episodes are invalid" not in capsys.readouterr().out
     assert outcome(out) == outcome(tmp_path / "whole")
+
+
+def test_an_evaluation_whose_searches_all_failed_has_no_score_and_fails(
+    argv: list[str], engine: Engine, fail: Callable[[bool], None], tmp_path: Path, capsys: Captured
+) -> None:
+    fail(True)
+    out = tmp_path / "out"
+    assert main([*argv, "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    (row,) = [line for line in printed.out.splitlines() if line.startswith("| r1-searcher, temperature 0 ")]
+    assert {cell.strip() for cell in row.split("|")[2:-1]} == {"-"}
+    assert "0.00" not in printed.out and "0.0%" not in printed.out
+    (message,) = [line for line in printed.err.splitlines() if "error" in line]
+    assert "no score at temperature 0, 1: 12 of 12 episodes are invalid" in message
+    assert message.endswith(f"search-env resume {out}")
+    assert main(["score", str(out / "transcripts-0.jsonl"), "--format", "ours"]) == 0
+    rescored = capsys.readouterr().out
+    assert "0.0" not in rescored and "left out, for their search failed for good: 6" in rescored
 
 
 def test_another_model_is_refused(
@@ -191,7 +211,7 @@ def with_part(argv: list[str], fail: Callable[[bool], None], engine: Any, tmp_pa
     part, out = tmp_path / "part", tmp_path / "out"
     train_part(part, "Who?")
     fail(True)
-    assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 0
+    assert main([*argv, "--method", f"{{name: skr, part: {part}}}", "--out", str(out)]) == 2
     fail(False)
     return part, out
 

@@ -35,8 +35,13 @@ def test_every_figure_is_shown() -> None:
         "turn of the first gold document 1.25",
         "ended: answered 48, max_tokens 2, truncated by a budget 4.0%",
         "F1: 2 hops 0.500 (n 30), 4 hops 0.250 (n 20)",
-        "a question: 3.50 calls, 812 tokens read, 96 written, 1.24 s, paid 0.0031 (searches 0.0010, model 0.0021)",
+        "a question: 3.50 calls, 812 tokens read, 96 written, 1.24 s, paid 0.0031 (searches 0.0010, model 0.0021 USD)",
     ]
+
+
+def test_of_no_valid_episode_only_the_ends_are_told() -> None:
+    unavailable = {"retriever_unavailable": 3}
+    assert figures({**MEASURED, "n": 0, "stop_reasons": unavailable}) == "ended: retriever_unavailable 3"
 
 
 def test_tokens_and_money_that_a_server_did_not_tell_are_dashes() -> None:
@@ -50,6 +55,11 @@ def test_tokens_and_money_that_a_server_did_not_tell_are_dashes() -> None:
 
 def test_where_no_model_was_asked_only_time_and_searches_have_a_price() -> None:
     assert figures({**MEASURED, "calls_per_question": 0}).splitlines()[-1] == "a question: 1.24 s, searches paid 0.0010"
+
+
+def test_a_small_price_is_not_shown_as_0() -> None:
+    prices = {"search_cost_per_question": 0.0, "model_cost_per_question": 2.13e-6, "cost_per_question": 2.13e-6}
+    assert figures({**MEASURED, **prices}).endswith("paid 0.0000021 USD (searches 0, model 0.0000021 USD)")
 
 
 def test_what_is_not_told_is_not_shown() -> None:

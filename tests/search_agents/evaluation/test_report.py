@@ -61,6 +61,12 @@ def test_scores_tell_their_interval_and_a_column_that_no_row_has_is_left_out() -
     assert "ACC_L" not in scores_table([("a", sure)]) and "ACC_L" in judged and " 0.750 " in judged
 
 
+def test_scores_of_no_valid_episode_are_dashes() -> None:
+    none = {**dict.fromkeys(SCORES, 0.0), "n": 0}
+    cells = [cell.strip() for cell in scores_table([("a", SCORES), ("b", none)]).splitlines()[3].split("|")[1:-1]]
+    assert cells == ["b", *["-"] * 5]
+
+
 def test_groups_are_told_beside_the_floors() -> None:
     summary = {
         "before": {"by_hops": {"1": {"n": 3, "f1": 0.1}}},

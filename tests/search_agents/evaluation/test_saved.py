@@ -199,3 +199,31 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         read_saved(tmp_path, "ours")
     with pytest.raises(DatasetError, match=r"nowhere\.jsonl: cannot be read"):
         read_saved(tmp_path / "nowhere.jsonl", "ours")
+
+
+def test_a_folder_or_a_missing_file_of_it_is_told_which_episodes_are_there(tmp_path: Path) -> None:
+    for temperature in ("1", "0.5"):
+        (tmp_path / f"transcripts-{temperature}.jsonl").touch()
+    for path in (tmp_path, tmp_path / "transcripts-0.jsonl"):
+        with pytest.raises(DatasetError, match=r"episodes in .*: transcripts-0\.5\.jsonl, transcripts-1\.jsonl$"):
+            read_saved(path, "ours")
+
+
+_OURS = transcript_record(Transcript(question=Question(id="q", text="Where?", answers=("Oslo",))))
+_SEARCH_R1 = {"input": "Question: Where?", "output": "<answer> Oslo </answer>", "gts": {"target": ["Oslo"]}}
+_FLASHRAG = {"question": "Where?", "golden_answers": ["Oslo"], "output": {"pred": "Oslo"}}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("own", "row"), [("ours", _OURS), ("r1-searcher", R1), ("search-r1", _SEARCH_R1), ("flashrag", _FLASHRAG)]
+)
+def test_a_row_of_another_format_is_told_which_to_try(
+    own: str, row: dict[str, Any], format_: str, tmp_path: Path
+) -> None:
+    if own == format_:
+        assert read(tmp_path, format_, row)
+        return
+    with pytest.raises(DatasetError, match=rf"not of the format {format_}; try --format {own}$") as raised:
+        read(tmp_path, format_, row)
+    assert "AttributeError" not in str(raised.value)

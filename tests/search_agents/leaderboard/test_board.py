@@ -291,6 +291,27 @@ def test_forged_gold_answers_are_not_added(bench: Path, tmp_path: Path, capsys: 
     assert not (tmp_path / "board").exists()
 
 
+def test_answers_of_a_rewritten_copy_of_the_data_are_refused_where_the_data_is_named(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    rows = [{"id": f"q{number}", "question": f"Who is {number}?", "answers": [f"Ada {number}"]} for number in range(4)]
+    forged = [{**row, "answers": ["Ada"]} for row in rows]
+    for name, lines in (("data", rows), ("copy", forged)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "data" / "corpus.jsonl").write_text('{"id": "d", "title": "Ada", "text": "Ada is she."}\n')
+    shutil.copy(tmp_path / "data" / "corpus.jsonl", tmp_path / "copy")
+    environment = {"id": "SearchQA-Custom-v0", "data": str(tmp_path / "copy")}
+    config = {"method": "random", "env": environment, "evaluation": {"split": "test", "temperatures": [0.0]}}
+    run_evaluation(EvalConfig.model_validate(config), out=tmp_path / "out", display="none")
+    add = ["leaderboard", "add", str(tmp_path / "out"), "--board", str(tmp_path / "board")]
+    assert main([*add, "--data", str(tmp_path / "data")]) == 2
+    assert "4 of 4 questions are not those of the set" in capsys.readouterr().err
+    assert not (tmp_path / "board").exists()
+    assert main([*add, "--data", str(tmp_path / "copy")]) == 0
+    assert main(add) == 0
+
+
 @pytest.fixture
 def own_set(board: Path, tmp_path: Path) -> Path:
     """The data of the board's questions as a set of somebody's own, and the board's rows about that."""
@@ -445,6 +466,10 @@ def test_the_judges_verdicts_come_along_and_count_again(bench: Path, tmp_path: P
         (["add"], "needs a folder"),
         (["add", "nowhere"], "nowhere holds no evaluation"),
         (["check", "something"], "takes no evaluations"),
+        (["check", "--data", "nowhere"], "there is no file or folder 'nowhere'. Give the data of a set"),
+        (["check", "--data", "data/mistyped"], "there is no file or folder 'data/mistyped'"),
+        (["check", "--data", "hotpotqa/hotpot_qa"], "holds no rows"),
+        (["check", "--data", "seed=7"], "holds no rows"),
         (["rank"], "invalid choice: 'rank'"),
     ],
 )
