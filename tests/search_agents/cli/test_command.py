@@ -110,6 +110,31 @@ def test_a_mistake_is_one_message_and_exit_code_2(argv: list[str], expected: lis
         assert part in message
 
 
+@pytest.mark.parametrize("inside", ["", "/x"])
+def test_a_file_in_the_place_of_a_folder_is_one_message(inside: str, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["data", "info", "fictional-wiki", "--out", f"{file}/x{inside}"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"search-env: error: {file}") and err.count("\n") == 1
+    assert "Give a" in err and main(["new", "agent", "zzz", "--out", f"{file}/x{inside}"]) == 2
+
+
+@pytest.mark.parametrize("kind", [NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError])
+def test_only_a_failure_that_names_a_path_is_a_mistake(
+    kind: type[OSError], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def failing(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("search_agents.cli.command._dispatch", failing)
+    error = kind(1, "no", "results/x")
+    assert "results/x: " in failure(["list"], capsys)
+    error = kind(1, "no")
+    with pytest.raises(kind):
+        main(["list"])
+
+
 def test_text_of_the_user_cannot_command_the_terminal(capsys: Captured) -> None:
     assert "\x1b" not in failure(["\x1b[31mred"], capsys)
 
