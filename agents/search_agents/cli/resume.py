@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["parser", "run"]
 
+_PRINTED_BY = "`search-env train`, `search-env sft`, `search-env sample` or `search-env eval`"
+
 
 def parser(verb: str, purpose: str) -> Parser:
     """The arguments of the verb."""
@@ -54,7 +56,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         return _resume_evaluation(EvaluationFolder.open(arguments.run), arguments, given)
     if TrajectoryFolder.is_at(arguments.run):
         return _resume_sampling(TrajectoryFolder.open(arguments.run), arguments, given)
-    folder = RunFolder.open(arguments.run)
+    folder = RunFolder.open(arguments.run, printed_by=_PRINTED_BY)
     config = folder.config()
     if given or arguments.config:
         files = [find_recipe(name, "sft" if isinstance(config, SFTConfig) else "train") for name in arguments.config]

@@ -113,7 +113,7 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["sample", "--keep.metrics", "em"], ["--keep.metrics", "Did you mean 'keep.metric'?"]),
         (["sft"], ["nothing to imitate", "--trajectories FOLDER"]),
         (["sft", "--trajectories", "nowhere"], ["nowhere does not exist", "search-env sample"]),
-        (["resume", "nowhere"], ["nowhere does not exist"]),
+        (["resume", "nowhere"], ["nowhere does not exist", "`search-env sample` or `search-env eval` printed last"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_message_and_exit_code_2(argv: list[str], expected: list[str], capsys: Captured) -> None:
