@@ -97,6 +97,7 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["eval", "--evaluation.temperature", "0"], ["Did you mean 'evaluation.temperatures'?"]),
         (["eval", "--evaluation.temperatures", "0"], ["a list, for example '[0]' (given: '0')"]),
         (["eval", "--evaluation.limit", "2"], ["Did you mean 'evaluation.questions'?"]),
+        (["eval", "--method", "{name: ircot, varient: flashrag}"], ["ircot': varient: ", "did you mean 'variant'?"]),
         (["bench", "methods", "--out", "x", "--methods", "standard-rag"], ["a list, for example '[standard-rag]'"]),
         (["resume", "nowhere", "--limit", "10"], ["Did you mean --evaluation.questions?"]),
         (["play", "--topk", "10"], ["unknown argument '--topk'. Did you mean --top-k? `search-env play --help`"]),
