@@ -24,7 +24,8 @@ line prints it without a traceback and exits with 2.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 __all__ = [
     "ConfigError",
@@ -41,6 +42,7 @@ __all__ = [
     "SearchEnvError",
     "unknown_name",
     "unknown_split",
+    "wrong_settings",
 ]
 
 
@@ -125,3 +127,24 @@ def unknown_name(what: str, given: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(given, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {what} {given!r}.{hint} Known: {', '.join(names)}."
+
+
+def wrong_settings(details: Iterable[Mapping[str, Any]], allowed: Iterable[str]) -> str:
+    """Word what pydantic found wrong in the settings of a retriever or the options of a method.
+
+    Args:
+        details: Its `ValidationError.errors()`.
+        allowed: Every setting that exists.
+
+    Returns:
+        The problems, with the closest setting of each unknown one.
+    """
+    names = list(allowed)
+    problems = []
+    for detail in details:
+        text = detail["msg"]
+        if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            close = difflib.get_close_matches(str(detail["loc"][-1]), names, n=1)
+            text += f" (did you mean {close[0]!r}?)" if close else ""
+        problems.append(f"{'.'.join(map(str, detail['loc']))}: {text}")
+    return f"{'; '.join(problems)}."

@@ -39,6 +39,7 @@ RETRIEVERS = "search_env.retrievers"
 REWARDS = "search_env.rewards"
 
 _OURS = "search-env"  # the distribution whose own entries need no check
+_OF_SETTINGS = ("model_fields", "build")  # what the settings of a retriever have
 
 
 class PluginWarning(UserWarning):
@@ -73,16 +74,25 @@ def load_plugin(group: str, name: str) -> Any:
     """Import a plug-in.
 
     Raises:
-        PluginError: If its package cannot be imported, or lacks what the entry point names.
+        PluginError: If its package cannot be imported, or lacks what the entry point names; if it is a retriever
+            and no class of settings.
     """
     point = plugins(group)[name]
     try:
-        return point.load()
+        found = point.load()
     except Exception as error:  # whatever a foreign module raises while it is imported
         raise PluginError(
             f"the plug-in {name!r} ({point.value}) of the package {package_of(point)} cannot be loaded: "
             f"{type(error).__name__}: {error}. Mend the package, or remove it: pip uninstall {package_of(point)}"
         ) from error
+    if group == RETRIEVERS and not (
+        isinstance(found, type) and hasattr(found, "model_fields") and hasattr(found, "build")
+    ):
+        raise PluginError(
+            f"the plug-in {name!r} ({point.value}) of the package {package_of(point)} is no class of settings with "
+            f"build(), which a retriever is. Mend the package, or remove it: pip uninstall {package_of(point)}"
+        )
+    return found
 
 
 def working_plugins(group: str, *, taken: Container[str] = ()) -> dict[str, Any]:

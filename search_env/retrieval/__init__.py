@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-from search_env.errors import ConfigError, unknown_name
+from search_env.errors import ConfigError, unknown_name, wrong_settings
 from search_env.plugins import RETRIEVERS, load_plugin, plugins
 from search_env.retrieval.base import InMemoryRetriever, Retriever
 from search_env.types import Document
@@ -90,9 +90,9 @@ def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
     try:
         made: RetrieverSettings = kind(**settings)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        problems = wrong_settings(error.errors(), kind.model_fields)
         allowed = ", ".join(kind.model_fields) or "none"
-        raise ConfigError(f"retriever {name!r}: {'; '.join(problems)}. Its settings: {allowed}.") from None
+        raise ConfigError(f"retriever {name!r}: {problems} Its settings: {allowed}.") from None
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 from search_env import plugins
 from search_env.datasets import dataset_names, load
 from search_env.errors import ConfigError, PluginError
-from search_env.retrieval import get_retriever, retriever_names
+from search_env.retrieval import get_retriever, retriever_names, retriever_settings
 from search_env.rewards import get_reward
 
 MODULE = """
@@ -126,3 +126,11 @@ def test_our_own_entries_are_no_plugins_of_others():
     own = {point.name for point in distribution("search-env").entry_points if point.group == plugins.RETRIEVERS}
     assert own and not own & set(plugins.working_plugins(plugins.RETRIEVERS))
     assert all(env_id in gym.registry for env_id in ("SearchQA-Custom-v0", "SearchQA-HotpotQA-v0"))
+
+
+def test_a_retriever_of_a_package_that_is_no_class_of_settings_is_told_and_left_out(install):
+    install("numeric", [("retrievers", "numeric", "number")])
+    with pytest.raises(PluginError, match=r"'numeric' .* is no class of settings with build\(\)"):
+        retriever_settings("numeric")
+    with pytest.warns(plugins.PluginWarning, match="no class of settings"):
+        assert "numeric" not in plugins.working_plugins(plugins.RETRIEVERS)

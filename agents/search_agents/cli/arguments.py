@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from search_agents.config import Override, parse_flags, parse_setting
-from search_agents.config.load import dotted_keys, parse_yaml
+from search_agents.config.load import closest_flag, dotted_keys, parse_yaml
 from search_agents.config.recipes import read_retriever
 from search_env.errors import ConfigError
 
@@ -51,13 +51,19 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Every flag that it knows."""
+        return tuple(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing usage: every mistake is reported in one way.
 
         Raises:
             ConfigError: Always.
         """
-        raise ConfigError(f"{message}. `{self.prog} --help` shows the options and three examples.")
+        end = "" if message.endswith("?") else "."
+        raise ConfigError(f"{message}{end} `{self.prog} --help` shows the options and three examples.")
 
 
 def no_settings(parser: Parser, settings: Sequence[str]) -> None:
@@ -67,7 +73,8 @@ def no_settings(parser: Parser, settings: Sequence[str]) -> None:
         ConfigError: If there are any.
     """
     if settings:
-        parser.error(f"unknown argument {settings[0]!r}")
+        close = closest_flag(settings[0].partition("=")[0], parser.flags)
+        parser.error(f"unknown argument {settings[0]!r}" + (f". Did you mean {close}?" if close else ""))
 
 
 def retriever_spec(text: str) -> str | dict[str, Any]:
@@ -134,22 +141,29 @@ def add_settings(
         names = [flag, also[flag]] if flag in also else [flag]
         parser.add_argument(*names, dest=key, metavar=flag[2:].upper(), help=f"{text} (--{key.replace('_', '-')})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="set one key; may be repeated")
-    parser.set_defaults(short=short)
+    parser.set_defaults(short=short, parser=parser)
 
 
-def overrides(arguments: argparse.Namespace, settings: Sequence[str]) -> list[Override]:
+def overrides(
+    arguments: argparse.Namespace, settings: Sequence[str], schema: type[BaseModel] | None = None
+) -> list[Override]:
     """All settings of a command line: short flags, then ``--set KEY=VALUE``, then dotted flags; the last wins.
 
     Args:
         arguments: Of a parser that `add_settings` has extended.
         settings: The arguments that the parser left over.
+        schema: The config class, to name its closest setting where one is unknown.
 
     Raises:
         ConfigError: If one of them is no setting.
     """
     given = {flag: (key, getattr(arguments, key)) for flag, (key, _) in arguments.short.items()}
     short = [Override(key=key, value=value, source=flag) for flag, (key, value) in given.items() if value is not None]
-    return [*short, *map(parse_setting, arguments.set), *parse_flags(settings)]
+    return [
+        *short,
+        *map(parse_setting, arguments.set),
+        *parse_flags(settings, flags=arguments.parser.flags, schema=schema),
+    ]
 
 
 def settings_help(schema: type[BaseModel]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides
 from search_agents.cli.evaluation_config import load_over_protocol
 from search_agents.cli.terminal import write
+from search_agents.config import EvalConfig
 from search_env.errors import ConfigError
 from search_env.render import visible
 
@@ -57,7 +58,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
 
     if not arguments.question.strip():
         raise ConfigError('the question is empty. Write it in quotes: search-env ask "Who …?" --corpus my.jsonl')
-    config = load_over_protocol((), overrides(arguments, settings))
+    if settings and not settings[0].startswith("-"):
+        raise ConfigError(
+            f"unknown argument {settings[0]!r}. If it is a word of the question, put the question in quotes: "
+            'search-env ask "Who …?" --corpus my.jsonl'
+        )
+    config = load_over_protocol((), overrides(arguments, settings, EvalConfig))
     check_env_section(config.env)
     documents = read_corpus(arguments.corpus) if arguments.corpus else ()
 

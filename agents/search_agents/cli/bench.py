@@ -13,7 +13,7 @@ from pathlib import Path
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, overrides, settings_help, whole_number
 from search_agents.cli.terminal import write
-from search_agents.config import AblationConfig, ComparisonConfig, Override, find_recipe, load_config
+from search_agents.config import AblationConfig, ComparisonConfig, Override, TrainConfig, find_recipe, load_config
 from search_agents.learning.progress import DISPLAYS
 from search_env.errors import ConfigError
 
@@ -68,7 +68,8 @@ def parser(verb: str, purpose: str) -> Parser:
 
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Make the table."""
-    given = overrides(arguments, settings)
+    schema = TrainConfig if arguments.table == "ablation" else ComparisonConfig
+    given = overrides(arguments, settings, schema)
     text = _ablation(arguments, given) if arguments.table == "ablation" else _methods(arguments, given)
     write(text)
     write(str(arguments.out))

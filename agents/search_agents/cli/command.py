@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -51,6 +52,13 @@ _VERBS = {
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
+_BAD_PATHS = {
+    NotADirectoryError: "a file is in the place of a folder. Give a path whose folders are no files.",
+    FileExistsError: "it exists already and is no folder. Give another path.",
+    IsADirectoryError: "it is a folder. Give the path of a file.",
+    PermissionError: "permission is denied. Give a path that you may read and write.",
+}
+
 _EXAMPLES = """\
 examples:
   search-env train
@@ -77,6 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"search-env: error: {visible(text)}\n")
         return 2
     except OSError as error:
+        if isinstance(error, tuple(_BAD_PATHS)) and error.filename is not None:
+            sys.stderr.write(f"search-env: error: {visible(_bad_path(error))}\n")
+            return 2
         if error.errno not in _NO_ROOM:
             raise
         hints = "; ".join(["make room, and do it again", *getattr(error, "__notes__", ())])
@@ -87,6 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as stop:  # argparse ends this way after --help
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _bad_path(error: OSError) -> str:
+    path = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+    return f"{path}: {next(text for kind, text in _BAD_PATHS.items() if isinstance(error, kind))}"
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -51,7 +51,7 @@ def read_config(
     from search_agents.evaluation.environments import check_env_section
 
     config = load_over_protocol(
-        [find_recipe(given, "eval") for given in arguments.config], overrides(arguments, settings)
+        [find_recipe(given, "eval") for given in arguments.config], overrides(arguments, settings, EvalConfig)
     )
     check_env_section(config.env)
     (check_method or methods.check_method)(config.method)

@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import keyword
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,8 +15,13 @@ from string import Template
 import search_agents
 from search_agents.cli.arguments import Parser, no_settings
 from search_agents.cli.terminal import write
+from search_agents.methods import method_names
 from search_env import plugins
+from search_env.datasets import dataset_names
 from search_env.errors import ConfigError, RunError
+from search_env.registration import ENVIRONMENTS
+from search_env.retrieval import retriever_names
+from search_env.rewards import REWARDS
 
 __all__ = ["parser", "run"]
 
@@ -32,6 +37,8 @@ class _Kind:
     """What the entry point names."""
     use: str
     """A command that uses it."""
+    taken: Callable[[], Container[str]]
+    """The names that search-env and installed packages have."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +56,25 @@ class _Names:
         return "".join(part[:1].upper() + part[1:] for part in re.split("[-_]", self.name))
 
 
+def _taken_datasets() -> set[str]:
+    return {*dataset_names(), *(env.removeprefix("SearchQA-").removesuffix("-v0") for env in ENVIRONMENTS)}
+
+
 _KINDS = {
-    "agent": _Kind(plugins.AGENTS, lambda names: names.class_name, "search-env eval --method $name --limit 50"),
-    "retriever": _Kind(plugins.RETRIEVERS, lambda names: names.class_name, "search-env play --retriever $name"),
-    "dataset": _Kind(plugins.DATASETS, lambda names: "load", "search-env play --env SearchQA-$name-v0"),
+    "agent": _Kind(
+        plugins.AGENTS, lambda names: names.class_name, "search-env eval --method $name --limit 50", method_names
+    ),
+    "retriever": _Kind(
+        plugins.RETRIEVERS, lambda names: names.class_name, "search-env play --retriever $name", retriever_names
+    ),
+    "dataset": _Kind(
+        plugins.DATASETS, lambda names: "load", "search-env play --env SearchQA-$name-v0", _taken_datasets
+    ),
     "reward": _Kind(
         plugins.REWARDS,
         lambda names: names.module,
         "search-env play --reward $name",
+        lambda: {*REWARDS, *plugins.plugins(plugins.REWARDS)},
     ),
 }
 
@@ -88,6 +106,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
             f"{names.name!r} cannot be the name of a package: use letters and digits, joined by hyphens, "
             "for example my-agent."
         )
+    if names.name in kind.taken():
+        raise ConfigError(f"the name {names.name!r} of the {arguments.kind} is taken. Choose another name.")
     if importlib.util.find_spec(names.module) is not None:
         raise ConfigError(f"there is a Python module {names.module!r} already. Choose another name.")
     out: Path = arguments.out or Path(names.name)

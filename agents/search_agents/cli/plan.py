@@ -35,7 +35,7 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Print the plan; 2 if it does not fit."""
     files = [find_recipe(given, "train") for given in arguments.config or [_DEFAULT_RECIPE]]
-    config = load_config(TrainConfig, files, overrides(arguments, settings))
+    config = load_config(TrainConfig, files, overrides(arguments, settings, TrainConfig))
     from search_agents.learning.plan import make_plan
     from search_agents.models import find_model
 

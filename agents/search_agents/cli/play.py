@@ -48,16 +48,18 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Play one episode."""
     no_settings(parser("play", ""), settings)
+    from search_agents.config import Override, load_config
     from search_agents.config.sections import EnvSection
     from search_agents.evaluation.environments import make_env
     from search_env.dialects import get_dialect
 
-    section = EnvSection(
-        id=arguments.env,
-        data=arguments.data,
-        retriever=retriever_spec(arguments.retriever),
-        dialect=arguments.dialect,
-        top_k=arguments.top_k,
+    flags = {"id": "--env", "data": "--data", "dialect": "--dialect", "top_k": "--top-k"}
+    values = {key: getattr(arguments, flag[2:].replace("-", "_")) for key, flag in flags.items()}
+    section = load_config(
+        EnvSection,
+        overrides=[Override(key, str(value), flags[key]) for key, value in values.items() if value is not None],
+        base={"retriever": retriever_spec(arguments.retriever)},
+        base_source="--retriever",
     )
     env = make_env(section, split=arguments.split, reward=arguments.reward)
     dialect = get_dialect(section.dialect)

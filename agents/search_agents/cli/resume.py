@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from search_agents.cli.arguments import Parser, add_settings, overrides
 from search_agents.cli.evaluation_config import load_over_protocol
 from search_agents.cli.terminal import write
-from search_agents.config import EvalConfig, Override, SampleConfig, SFTConfig, find_recipe, load_config
+from search_agents.config import EvalConfig, Override, SampleConfig, SFTConfig, TrainConfig, find_recipe, load_config
 from search_agents.learning.progress import DISPLAYS
 from search_agents.learning.run_folder import RunFolder
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from search_agents.learning.trajectories import TrajectoryFolder
 
 __all__ = ["parser", "run"]
+
+_PRINTED_BY = "`search-env train`, `search-env sft`, `search-env sample` or `search-env eval`"
 
 
 def parser(verb: str, purpose: str) -> Parser:
@@ -49,12 +51,12 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.evaluation.evaluation_folder import EvaluationFolder
     from search_agents.learning.trajectories import TrajectoryFolder
 
-    given = overrides(arguments, settings)
+    given = overrides(arguments, settings, EvalConfig if EvaluationFolder.is_at(arguments.run) else TrainConfig)
     if EvaluationFolder.is_at(arguments.run):
         return _resume_evaluation(EvaluationFolder.open(arguments.run), arguments, given)
     if TrajectoryFolder.is_at(arguments.run):
         return _resume_sampling(TrajectoryFolder.open(arguments.run), arguments, given)
-    folder = RunFolder.open(arguments.run)
+    folder = RunFolder.open(arguments.run, printed_by=_PRINTED_BY)
     config = folder.config()
     if given or arguments.config:
         files = [find_recipe(name, "sft" if isinstance(config, SFTConfig) else "train") for name in arguments.config]

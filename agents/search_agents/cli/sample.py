@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.learning.trajectories import TrajectoryFolder
 
     config = load_over_protocol(
-        [find_recipe(given, "sample") for given in arguments.config], overrides(arguments, settings)
+        [find_recipe(given, "sample") for given in arguments.config], overrides(arguments, settings, SampleConfig)
     )
     check_env_section(config.env)
     if arguments.dry_run:

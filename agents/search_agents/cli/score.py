@@ -63,7 +63,7 @@ def parser(verb: str, purpose: str) -> Parser:
 def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Score."""
     files = [find_recipe(given, "score") for given in arguments.config]
-    config = load_config(JudgeConfig, files, overrides(arguments, settings))
+    config = load_config(JudgeConfig, files, overrides(arguments, settings, JudgeConfig))
 
     from search_agents.evaluation.judge import judgements_beside
     from search_agents.evaluation.rescoring import rescore

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.models import find_model
 
     files = [find_recipe(given, "sft") for given in arguments.config]
-    given = overrides(arguments, settings)
+    given = overrides(arguments, settings, SFTConfig)
     trajectories = load_config(SFTConfig, files, given).sft.trajectories
     if trajectories is None:
         raise ConfigError("there is nothing to imitate. Give a folder of `search-env sample`: --trajectories FOLDER.")

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.models import find_model
 
     files = [find_recipe(given, "train") for given in arguments.config or [_DEFAULT_RECIPE]]
-    config = load_config(TrainConfig, files, overrides(arguments, settings))
+    config = load_config(TrainConfig, files, overrides(arguments, settings, TrainConfig))
     check_env_section(config.env, [stage.reward for stage in config.stages])
     find_model(config.model.path)
     if arguments.dry_run:

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     from search_agents.models import find_model
 
     sweep = read_sweep(
-        [find_recipe(given, "tune") for given in arguments.config or [_DEFAULT_SWEEP]], overrides(arguments, settings)
+        [find_recipe(given, "tune") for given in arguments.config or [_DEFAULT_SWEEP]],
+        overrides(arguments, settings, TrainConfig),
     )
     recipe = base_recipe(sweep)
     for config in (recipe, *check_sweep(sweep, recipe)):

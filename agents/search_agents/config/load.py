@@ -22,6 +22,7 @@ from search_env.errors import ConfigError
 
 __all__ = [
     "Override",
+    "closest_flag",
     "differing_keys",
     "dotted_keys",
     "load_config",
@@ -36,6 +37,8 @@ C = TypeVar("C", bound=BaseModel)
 
 _DEFAULTS = "the defaults"
 
+_ALSO_CALLED = {"limit": "questions"}  # short flags named otherwise than their setting
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -48,8 +51,15 @@ class Override:
     """How it was written, for messages."""
 
 
-def parse_flags(arguments: Sequence[str]) -> list[Override]:
+def parse_flags(
+    arguments: Sequence[str], *, flags: Sequence[str] = (), schema: type[BaseModel] | None = None
+) -> list[Override]:
     """Read dotted flags: ``--learner.lr 1e-4`` or ``--learner.lr=1e-4``.
+
+    Args:
+        arguments: What a parser left over.
+        flags: The flags that the parser knows, to name the closest of them.
+        schema: The config class, to name the closest setting.
 
     Raises:
         ConfigError: If an argument is no dotted flag or has no value.
@@ -59,13 +69,39 @@ def parse_flags(arguments: Sequence[str]) -> list[Override]:
     while rest:
         flag, equals, value = rest.pop(0).partition("=")
         if not re.fullmatch(r"--[\w-]+(\.[\w-]+)+", flag):
-            raise ConfigError(f"unknown argument {flag!r}. A setting is written --section.key VALUE; see --help.")
+            close = closest_flag(flag, flags, schema)
+            raise ConfigError(
+                f"unknown argument {flag!r}.{f' Did you mean {close}?' if close else ''} "
+                "A setting is written --section.key VALUE; see --help."
+            )
         if not equals:
             if not rest or re.match(r"--[A-Za-z]", rest[0]):
                 raise ConfigError(f"{flag} has no value. Write {flag} VALUE.")
             value = rest.pop(0)
         overrides.append(Override(key=_snake(flag[2:]), value=value, source=flag))
     return overrides
+
+
+def closest_flag(given: str, flags: Sequence[str], schema: type[BaseModel] | None = None) -> str | None:
+    """The flag, or else the setting as a flag, that an unknown argument may have meant; None if nothing is close.
+
+    Args:
+        given: The argument.
+        flags: The flags that there are.
+        schema: The config class whose settings may be meant, too.
+    """
+    if not given.startswith("--"):
+        return None
+    if close := difflib.get_close_matches(given, flags, n=1, cutoff=0.8):
+        return close[0]
+    name = _snake(given[2:])
+    keys = [key for key, _ in dotted_keys(schema)] if schema else []
+    asks_only = schema is not None and not {"learner", "sampling", "sft"} & schema.model_fields.keys()
+    if asks_only:  # then --temperature is not the one of rollouts
+        keys.sort(key=lambda key: key.startswith("rollout."))
+    within = [key for key in keys if key.startswith(f"{name}.")]
+    found = within or _close_leaf(name, keys, 0.85 if asks_only else 1.0) or _close_leaf(name, keys, 0.75)
+    return f"--{found[0].replace('_', '-')}" if found else None
 
 
 def parse_setting(text: str) -> Override:
@@ -232,6 +268,9 @@ def _problem(schema: type[BaseModel], key: Key, detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return "the key is missing."
     text = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] in ("tuple_type", "list_type"):
+        item = detail["input"]
+        text = "input should be a list" + ("" if isinstance(item, dict) else f", for example '[{item}]'")
     leaf = str(key[-1]) if key else ""
     told = not isinstance(detail["input"], dict | list | tuple) and not (leaf == "url" or leaf.endswith("_env"))
     given = f" (given: {detail['input']!r})" if told else ""  # a wrong address, or what is no variable, may be secret
@@ -239,15 +278,28 @@ def _problem(schema: type[BaseModel], key: Key, detail: ErrorDetails) -> str:
 
 
 def _closest(schema: type[BaseModel], key: Key) -> str | None:
+    """The key that an unknown one may have meant: of its own section if one is close, else of another."""
+    *around, leaf = key
+    place = ".".join("0" if isinstance(part, int) else part for part in around)
     keys = [name for name, _ in dotted_keys(schema)]
-    *_, leaf = key
-    same_leaf = [name for name in keys if name.rsplit(".", 1)[-1] == leaf]
-    name = ".".join("0" if isinstance(part, int) else part for part in key)
-    close = same_leaf or difflib.get_close_matches(name, keys, n=1, cutoff=0.75)
+    inside = [f"{place}.{name}".lstrip(".") for name in (_section_at(schema, key[:-1]) or schema).model_fields]
+    close = (
+        _close_leaf(str(leaf), inside, 0.9)
+        or _close_leaf(str(leaf), keys, 1.0)
+        or _close_leaf(str(leaf), inside, 0.7)
+        or [name for name in inside if sorted(name.rsplit(".", 1)[-1]) == sorted(str(leaf))]
+    )
     if not close:
         return None
     index = next((str(part) for part in key if isinstance(part, int)), "0")
     return close[0].replace(".0.", f".{index}.")
+
+
+def _close_leaf(name: str, keys: Sequence[str], cutoff: float) -> list[str]:
+    """The keys whose last part is close to a name, in the order of the keys."""
+    leaves = [key.rsplit(".", 1)[-1] for key in keys]
+    close = difflib.get_close_matches(_ALSO_CALLED.get(name, name), leaves, max(len(leaves), 1), cutoff)
+    return [key for key, leaf in zip(keys, leaves, strict=True) if leaf in close]
 
 
 def _source(key: Key, sources: Mapping[Key, str]) -> str:

@@ -77,8 +77,12 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path, *, printed_by: str = "`search-env train` or `search-env sft`") -> RunFolder:
         """Open the folder of an existing run.
+
+        Args:
+            path: The folder.
+            printed_by: For the message: the commands whose folders can be given.
 
         Raises:
             RunError: If it is none.
@@ -86,7 +90,7 @@ class RunFolder:
         missing = [name for name in ("config.json", "meta.json") if not (path / name).is_file()]
         if missing:
             what = "does not exist" if not path.exists() else f"is no run folder: {missing[0]} is missing"
-            raise RunError(f"{path} {what}. Give the folder that `search-env train` or `search-env sft` printed last.")
+            raise RunError(f"{path} {what}. Give the folder that {printed_by} printed last.")
         return cls(path)
 
     def config(self) -> RunConfig:

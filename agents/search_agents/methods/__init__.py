@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from search_agents.engines.base import Capability
 from search_agents.methods.agent import Agent, AgentMethod
 from search_agents.methods.base import Method, Setting, able
-from search_env.errors import ConfigError, PluginError, unknown_name
+from search_env.errors import ConfigError, PluginError, unknown_name, wrong_settings
 from search_env.plugins import AGENTS, load_plugin, plugins
 from search_env.types import Question
 
@@ -202,6 +202,6 @@ def _options(spec: MethodSpec, schema: Any) -> Any:
     try:
         return schema(**given)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}" for detail in error.errors()]
+        problems = wrong_settings(error.errors(), schema.model_fields)
         allowed = ", ".join(schema.model_fields) or "none"
-        raise ConfigError(f"method {name!r}: {'; '.join(problems)}. Its options: {allowed}.") from None
+        raise ConfigError(f"method {name!r}: {problems} Its options: {allowed}.") from None

@@ -141,6 +141,8 @@ class DenseRetriever:
                     faiss.write_index(self._make_index(), f"{scratch}/index")
                     os.replace(f"{scratch}/index", path)
             index = faiss.read_index(str(path))
+        except RetrieverIndexError:  # the encoder's own
+            raise
         except (OSError, RuntimeError) as error:
             raise RetrieverIndexError(f"the index {path} cannot be written or read: {error}. Remove it.") from error
         if self._settings.index == "ivfpq":

@@ -88,7 +88,20 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["list", "rewards", "--jsn"], ["unknown argument '--jsn'", "search-env list --help"]),
         (["play", "--seed", "x"], ["invalid int value", "search-env play --help"]),
         (["ask"], ["the following arguments are required", "search-env ask --help"]),
-        (["train", "--sed", "1"], ["unknown argument '--sed'"]),
+        (["train", "--sed", "1"], ["unknown argument '--sed'", "Did you mean --seed?"]),
+        (["train", "--env", "X"], ["unknown argument '--env'", "Did you mean --env.id?"]),
+        (["train", "--temperature", "1"], ["Did you mean --rollout.temperature?"]),
+        (["eval", "--top-k", "3"], ["Did you mean --env.top-k?"]),
+        (["eval", "--temperature", "0"], ["Did you mean --evaluation.temperatures?"]),
+        (["eval", "--tempreature", "0"], ["Did you mean --evaluation.temperatures?"]),
+        (["eval", "--evaluation.temperature", "0"], ["Did you mean 'evaluation.temperatures'?"]),
+        (["eval", "--evaluation.temperatures", "0"], ["a list, for example '[0]' (given: '0')"]),
+        (["eval", "--evaluation.limit", "2"], ["Did you mean 'evaluation.questions'?"]),
+        (["eval", "--method", "{name: ircot, varient: flashrag}"], ["ircot': varient: ", "did you mean 'variant'?"]),
+        (["bench", "methods", "--out", "x", "--methods", "standard-rag"], ["a list, for example '[standard-rag]'"]),
+        (["resume", "nowhere", "--limit", "10"], ["Did you mean --evaluation.questions?"]),
+        (["play", "--topk", "10"], ["unknown argument '--topk'. Did you mean --top-k? `search-env play --help`"]),
+        (["ask", "what", "is", "it", "--corpus", "my.jsonl"], ["unknown argument 'is'", "put the question in quotes"]),
         (["train", "--learner.lrr", "1"], ["--learner.lrr", "Did you mean 'learner.lr'?"]),
         (["train", "--set", "learner.lr"], ["KEY=VALUE"]),
         (["train", "--config", "fictional-wikki"], ["Did you mean 'fictional-wiki'?"]),
@@ -101,13 +114,38 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["sample", "--keep.metrics", "em"], ["--keep.metrics", "Did you mean 'keep.metric'?"]),
         (["sft"], ["nothing to imitate", "--trajectories FOLDER"]),
         (["sft", "--trajectories", "nowhere"], ["nowhere does not exist", "search-env sample"]),
-        (["resume", "nowhere"], ["nowhere does not exist"]),
+        (["resume", "nowhere"], ["nowhere does not exist", "`search-env sample` or `search-env eval` printed last"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_message_and_exit_code_2(argv: list[str], expected: list[str], capsys: Captured) -> None:
     message = failure(argv, capsys)
     for part in expected:
         assert part in message
+
+
+@pytest.mark.parametrize("inside", ["", "/x"])
+def test_a_file_in_the_place_of_a_folder_is_one_message(inside: str, tmp_path: Path, capsys: Captured) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["data", "info", "fictional-wiki", "--out", f"{file}/x{inside}"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"search-env: error: {file}") and err.count("\n") == 1
+    assert "Give a" in err and main(["new", "agent", "zzz", "--out", f"{file}/x{inside}"]) == 2
+
+
+@pytest.mark.parametrize("kind", [NotADirectoryError, FileExistsError, IsADirectoryError, PermissionError])
+def test_only_a_failure_that_names_a_path_is_a_mistake(
+    kind: type[OSError], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def failing(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("search_agents.cli.command._dispatch", failing)
+    error = kind(1, "no", "results/x")
+    assert "results/x: " in failure(["list"], capsys)
+    error = kind(1, "no")
+    with pytest.raises(kind):
+        main(["list"])
 
 
 def test_text_of_the_user_cannot_command_the_terminal(capsys: Captured) -> None:

@@ -54,6 +54,11 @@ def test_an_installed_agent_is_measured_like_any_method(tmp_path, monkeypatch, c
         (["agent", "my agent"], "cannot be the name of a package"),
         (["agent", "json"], "there is a Python module 'json' already"),
         (["agent", "class"], "cannot be the name of a package"),
+        (["agent", "oracle"], "the name 'oracle' of the agent is taken. Choose another name"),
+        (["retriever", "bm25"], "the name 'bm25' of the retriever is taken"),
+        (["dataset", "hotpotqa"], "the name 'hotpotqa' of the dataset is taken"),
+        (["dataset", "HotpotQA"], "the name 'HotpotQA' of the dataset is taken"),
+        (["reward", "stage2"], "the name 'stage2' of the reward is taken"),
         (["robot", "r2"], "invalid choice: 'robot'"),
     ],
 )

@@ -81,3 +81,15 @@ def test_retriever_and_reward_can_be_chosen(
     assert "retrieval" in out and "0.5" in out
     assert main(["play", "--reward", "stage9"]) == 2
     assert "Did you mean 'stage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--top-k", "0"], "--top-k: top_k: input should be greater than 0 (given: '0')"),
+        (["--retriever", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_a_wrong_setting_is_one_message(arguments: list[str], message: str, capsys: Captured) -> None:
+    assert main(["play", *arguments]) == 2
+    assert message in capsys.readouterr().err

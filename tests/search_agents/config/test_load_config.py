@@ -82,6 +82,10 @@ def test_a_config_is_frozen() -> None:
     ("text", "expected"),
     [
         ("learner: {lrr: 1}", ["mine.yaml: learner.lrr: unknown key. Did you mean 'learner.lr'?", "prompts_per_batch"]),
+        ("learnr: {lr: 1e-4}", ["mine.yaml: learnr: unknown key. Did you mean 'learner'?"]),
+        ("rollout: {lr: 1}", ["rollout.lr: unknown key. Did you mean 'learner.lr'?"]),
+        ("evaluation: {size: 2}", ["evaluation.size: unknown key. Allowed keys in evaluation: split, "]),
+        ("evaluation: {temperatures: 0}", ["evaluation.temperatures: input should be a list, for example '[0]'"]),
         ("seed: 1", ["mine.yaml: seed: unknown key. Did you mean 'run.seed'?", "Allowed keys in the config: env, "]),
         ("stages: [{name: a, reward: f1, max_step: 2}]", ["stages.0.max_step: unknown key. Did you mean 'stages.0.m"]),
         ("learner: {lr: fast}", ["mine.yaml: learner.lr: input should be a valid number", "given: 'fast'"]),

@@ -49,6 +49,7 @@ def test_a_ready_retriever_is_returned_as_it_is():
         ("bm52", "unknown retriever 'bm52'. Did you mean 'bm25'"),
         ({"index": "x"}, "mapping with the key 'name'"),
         ({"name": "bm25", "folder": "x"}, r"retriever 'bm25': folder: .*Its settings: index"),
+        ({"name": "bm25", "indx": "x"}, r"indx: .*did you mean 'index'\?.*Its settings: index"),
         ({"name": "hybrid", "of": ["bm25"]}, "retriever 'hybrid': of: .*at least 2"),
     ],
 )
