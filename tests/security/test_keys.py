@@ -170,7 +170,7 @@ def test_an_evaluation_whose_searches_fail_keeps_no_key(
     caplog.set_level(logging.INFO)
     out = tmp_path / "out"
     retriever = f"{{name: http, url: '{endpoint.url}', api_key_env: THE_KEY, timeout: 2}}"
-    assert main(["eval", "--method", "oracle", "--limit", "2", "--env.retriever", retriever, "--out", str(out)]) == 0
+    assert main(["eval", "--method", "oracle", "--limit", "2", "--env.retriever", retriever, "--out", str(out)]) == 2
     assert endpoint.asked and json.loads((out / "result.json").read_text())["results"][0]["invalid"] == 2
     assert main(["view", str(out), "--out", str(tmp_path / "page.html")]) == 0
     kept = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

@@ -47,7 +47,8 @@ def weights(learner: ReinforcePPTorchLearner) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in learner.module[DEFAULT_MODULE_ID].model.named_parameters()}
 
 
-def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], atol: float = 1e-5) -> None:
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], atol: float = 5e-5) -> None:
+    """Weights after steps of AdamW of 1e-3, which makes a whole step of a gradient near 0, rounding and all."""
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
 

@@ -291,7 +291,8 @@ def test_its_model_is_taken_wherever_a_run_is(trained: Path, recipes: Path, tmp_
     assert main(argv) == 0
     assert json.loads((tmp_path / "e" / "result.json").read_text())["environment"]["prompt"] == "bare"
     capsys.readouterr()
-    assert main(["train", "--model", str(trained), "--data", str(recipes), "--dry-run"]) == 0
+    asked = ["--env.id", "SearchQA-Custom-v0", "--data", str(recipes), "--evaluation.split", "dev"]
+    assert main(["train", "--model", str(trained), *asked, "--dry-run"]) == 0
     assert json.loads(capsys.readouterr().out)["model"]["path"] == str(trained)
 
 
