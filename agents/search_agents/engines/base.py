@@ -334,7 +334,8 @@ class TokenEngine(Engine, Protocol):
         Args:
             prompts: Token ids, at least one a row.
             seeds: One a row. The tokens of a row depend on its prompt, its observations and its seed only, and on the
-                rows beside it by rounding: in float32 the tokens are the same beside any others and their log-probs
+                rows beside it by rounding: in float32 the tokens are the same beside any others, but for a draw that
+                falls within rounding of the border between two (one in 24,000 tokens was seen), and their log-probs
                 are to rounding; in bfloat16, whose rounding may change what is drawn, neither is promised.
             max_tokens: The most tokens a row may hold, prompt and observations included.
 
