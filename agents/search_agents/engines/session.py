@@ -149,8 +149,7 @@ class TransformersSession:
     def close(self) -> None:
         """Give up the segments that are not finished, and the cache; see `AsynchronousSession.close`."""
         self._drafts.clear()
-        for row in list(self._slots):
-            self.release(row)
+        self._uniforms.clear()
         self._cache = RaggedKVCache(self._max_tokens, self._dtype)
         self._slots = Slots(self._cache)
 
@@ -240,11 +239,9 @@ class TransformersSession:
         if fresh:
             texts = [row for row in self._slots if self._has_prompt(row)] + fresh
             known = [min(int(self._cached[row]), len(self._prompts[row])) for row in texts]
-            plan = shared_beginnings([self._prompts[row] for row in texts], known)
+            plan = shared_beginnings([self._prompts[row] for row in texts], known)[-len(fresh) :]
             begun |= {
-                row: (wave, texts[source], length)
-                for row, (wave, source, length) in zip(texts, plan, strict=True)
-                if row in begun and row in fresh
+                row: (wave, texts[source], length) for row, (wave, source, length) in zip(fresh, plan, strict=True)
             }
         waves: list[dict[int, tuple[int, int]]] = [{} for _ in range(1 + max(wave for wave, _, _ in begun.values()))]
         for row, (wave, source, length) in begun.items():
