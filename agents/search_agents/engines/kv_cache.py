@@ -47,6 +47,12 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
         if slots > self._slots:
             self._grow(slots, self._length)
 
+    def lengthen(self, length: int) -> None:
+        """Have at least so many positions in each slot; told before anything is written, no more than those."""
+        if length > self._length:
+            ample = max(length, 2 * self._length, _LEAST_POSITIONS) if self._blocks else length
+            self._grow(self._slots, min(self._capacity, ample))
+
     def aim(self, slots: npt.NDArray[np.int64], positions: torch.Tensor, crop: int) -> None:
         """Say where the next forward pass writes and reads.
 
@@ -55,7 +61,7 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
             positions: Position of each new token in its row, -1 for padding, long [rows, new_tokens].
             crop: Number of positions to attend to, those of the longest row.
         """
-        self._lengthen(crop)
+        self.lengthen(crop)
         rows = torch.from_numpy(slots).to(positions.device)
         consecutive = bool((np.diff(slots) == 1).all())
         self._window = slice(int(slots[0]), int(slots[0]) + len(slots)) if consecutive else rows
@@ -96,7 +102,7 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
 
     def write(self, slot: int, kept: Sequence[tuple[torch.Tensor, torch.Tensor]], length: int) -> None:
         """Put the first `length` positions of what `read` gave into a slot, which may be of another cache."""
-        self._lengthen(length)
+        self.lengthen(length)
         for layer, pair in enumerate(kept):
             if layer not in self._blocks:
                 self._blocks[layer] = [self._allocate(states[None]) for states in pair]
@@ -109,10 +115,6 @@ class RaggedKVCache(Cache):  # type: ignore[misc]  # transformers is not typed
 
     def _in_order(self) -> list[list[torch.Tensor]]:
         return [self._blocks[layer] for layer in range(len(self._blocks))]
-
-    def _lengthen(self, length: int) -> None:
-        if length > self._length:
-            self._grow(self._slots, min(self._capacity, max(length, 2 * self._length, _LEAST_POSITIONS)))
 
     def _grow(self, slots: int, length: int) -> None:
         rows, used = self._slots, self._length

@@ -120,6 +120,7 @@ class TransformersSession:
         limit = min(params.max_tokens, self.room(row))
         if row in self._drafts or limit < 1:
             raise ValueError(f"row {row} is sampling already, or has no room for a token")
+        self._cache.lengthen(self._max_tokens - self.room(row) + limit)
         draft = SegmentDraft(self._codec, params.stop, limit, self._vocab_size)
         self._drafts[row] = (draft, params.temperature)
 
