@@ -18,6 +18,8 @@ from typing import Any
 
 from search_agents.evaluation.report import table
 
+from benchmarks.methods import require_same_setting
+
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"ACC_R": "cem", "F1": "f1"}
 MADE_UP = "FictionalWiki-v0"
@@ -54,28 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept = {"config": untrained["config"], "remark": arguments.remark, "sets": rows}
         (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
-
-
-def require_same_setting(one: Json, other: Json) -> None:
-    """Refuse to compare what was not asked alike.
-
-    Raises:
-        SystemExit: Names what differs.
-    """
-    differing = [
-        f"{section}.{key}"
-        for section, keys in {
-            "env": ("retriever", "dialect", "top_k", "max_searches", "max_turns", "max_chars"),
-            "rollout": ("max_segment_tokens", "max_episode_tokens"),
-            "evaluation": ("questions", "temperatures"),
-        }.items()
-        for key in keys
-        if one[section][key] != other[section][key]
-    ]
-    sets = [{asked["id"]: Path(asked["data"] or "").name for asked in config["sets"]} for config in (one, other)]
-    differing += [f"the data of {name}" for name in sets[0].keys() & sets[1].keys() if sets[0][name] != sets[1][name]]
-    if differing:
-        raise SystemExit(f"the comparisons differ in {', '.join(differing)}; ask all by the same settings")
 
 
 def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Json]:
