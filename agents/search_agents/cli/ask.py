@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from search_agents.cli.arguments import RETRIEVER_HELP, Parser, add_settings, ov
 from search_agents.cli.evaluation_config import load_over_protocol
 from search_agents.cli.terminal import write
 from search_agents.config import EvalConfig
+from search_agents.models import SHIPPED
 from search_env.errors import ConfigError
 from search_env.render import visible
 
@@ -70,6 +72,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     limit_threads(config.run.threads)
     from search_agents.evaluation.asking import ask
 
+    if config.model.path in SHIPPED and arguments.corpus:
+        sys.stderr.write(
+            f"note: the model {config.model.path!r} can read the encyclopaedia that it was trained on and little else; "
+            "give --model FOLDER_OR_ID for documents of your own\n"
+        )
     reply = ask(arguments.question, documents, config, temperature=arguments.temperature)
     write(json.dumps(reply.to_dict(), indent=2) if arguments.json else _told(reply))
     return 0

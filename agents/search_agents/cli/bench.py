@@ -70,13 +70,11 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
     """Make the table."""
     schema = TrainConfig if arguments.table == "ablation" else ComparisonConfig
     given = overrides(arguments, settings, schema)
-    text = _ablation(arguments, given) if arguments.table == "ablation" else _methods(arguments, given)
-    write(text)
-    write(str(arguments.out))
+    (_ablation if arguments.table == "ablation" else _methods)(arguments, given)
     return 0
 
 
-def _methods(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
+def _methods(arguments: argparse.Namespace, given: Sequence[Override]) -> None:
     from search_agents.learning.start import limit_threads
 
     if arguments.name is not None or arguments.seeds is not None or arguments.reuse:
@@ -86,12 +84,14 @@ def _methods(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
     files = [find_recipe(name, "bench") for name in arguments.config or ["methods"]]
     config = load_config(ComparisonConfig, files, given)
     limit_threads(config.run.threads)
-    from search_agents.evaluation.comparison import run_comparison
+    from search_agents.evaluation.comparison import require_scores, run_comparison
 
-    return run_comparison(config, arguments.out, tell=write, display=arguments.display)
+    write(run_comparison(config, arguments.out, tell=write, display=arguments.display))
+    write(str(arguments.out))
+    require_scores(config, arguments.out)
 
 
-def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
+def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> None:
     from search_agents.config import recipes
     from search_agents.learning.start import limit_threads
 
@@ -111,7 +111,7 @@ def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
     limit_threads(first.run.threads)
     from search_agents.ablations import run_ablation
 
-    return run_ablation(
+    text = run_ablation(
         config,
         given,
         arguments.out,
@@ -120,3 +120,5 @@ def _ablation(arguments: argparse.Namespace, given: Sequence[Override]) -> str:
         display=arguments.display,
         reuse=arguments.reuse,
     )
+    write(text)
+    write(str(arguments.out))

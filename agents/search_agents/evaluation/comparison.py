@@ -29,9 +29,9 @@ from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
 from search_agents.evaluation.report import Column, scores_table
 from search_agents.learning.run_folder import write_json
 from search_agents.methods import MethodSpec, check_method, method_name, needs_model
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, RunError
 
-__all__ = ["comparison_tables", "run_comparison"]
+__all__ = ["comparison_tables", "require_scores", "run_comparison"]
 
 _GO_ON = "go on with the same command"
 
@@ -89,6 +89,26 @@ def run_comparison(config: ComparisonConfig, out: Path, *, tell: Callable[[str],
             tell(f"{name}: F1 {format(row['f1'], '.3f') if row['n'] else '-'} in {time.perf_counter() - begun:.0f} s")
             write_tables(config, out)
     return write_tables(config, out)
+
+
+def require_scores(config: ComparisonConfig, out: Path) -> None:
+    """Refuse to call a comparison done if all searches of one of its methods failed.
+
+    Raises:
+        RunError: Says which method has no score on which set, and how to go on.
+    """
+    empty = [
+        f"{method_key(method)} on {set_key(asked)}"
+        for asked in config.sets
+        for method in config.methods
+        if (result := EvaluationFolder(out / set_key(asked) / method_key(method)).result()) is not None
+        and not all(row["n"] for row in result["results"])
+    ]
+    if empty:
+        raise RunError(
+            f"there is no score of {', '.join(empty)}: every episode is invalid, for its search failed for good. Mend "
+            f"the retriever, then {_GO_ON}."
+        )
 
 
 def write_tables(config: ComparisonConfig, out: Path) -> str:

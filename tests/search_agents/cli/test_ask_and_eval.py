@@ -68,6 +68,13 @@ def test_an_answer_comes_with_its_searches_and_cites_the_passage_that_holds_it(
     assert "\x1b" not in out
 
 
+def test_the_tiny_model_is_not_for_documents_of_one_s_own(say: object, corpus: str, capsys: Captured) -> None:
+    say({"": [ANSWER]})  # type: ignore[operator]
+    assert main(["ask", "Who is mayor of Oslo?", "--corpus", corpus]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Answer: ") and "note: the model 'tiny'" in printed.err and "--model" in printed.err
+
+
 def test_json_holds_the_same(say: object, model: str, corpus: str, capsys: Captured) -> None:
     say({"": [SEARCH, SEARCH, ANSWER]})  # type: ignore[operator]
     assert main(["ask", "Who?", "--model", model, "--corpus", corpus, "--json"]) == 0

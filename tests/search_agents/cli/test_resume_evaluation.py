@@ -306,3 +306,15 @@ def test_a_damaged_file_is_one_message(
 def test_a_folder_that_is_neither_run_nor_evaluation_is_refused(tmp_path: Path, capsys: Captured) -> None:
     assert main(["resume", str(tmp_path)]) == 2
     assert "config.json is missing" in capsys.readouterr().err
+
+
+def test_a_comparison_without_a_score_is_not_done(
+    engine: Engine, fail: Callable[[bool], None], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--limit", str(QUESTIONS), "--sets", "[{split: test}]", "--methods", "[standard-rag, naive-generation]"]
+    argv = ["bench", "methods", "--model", str(model), *asked, "--env.prompt", "base", "--out", str(tmp_path / "out")]
+    fail(True)
+    assert main(argv) == 2
+    assert "there is no score of standard-rag on FictionalWiki-v0-test: every" in capsys.readouterr().err
+    fail(False)
+    assert main(argv) == 0
