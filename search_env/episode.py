@@ -15,7 +15,7 @@ spent anything.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,13 +24,25 @@ from search_env.errors import ConfigError
 from search_env.metrics import score
 from search_env.retrieval.metering import Spent, add_spent
 from search_env.rewards import Reward
-from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt, Question, StopReason, Transcript, Turn
+from search_env.types import (
+    Action,
+    ActionKind,
+    FormatVerdict,
+    Hit,
+    Prompt,
+    Question,
+    StopReason,
+    Transcript,
+    Turn,
+    make_turn,
+)
 
 __all__ = ["Budget", "EpisodeState", "Rules", "Step", "check_count"]
 
 # Python 3.11 takes longer to look a member up than to compare it, and a step compares several.
 _SEARCH, _ANSWER, _MALFORMED = ActionKind
-_TERMINAL = (StopReason.ANSWERED, StopReason.MALFORMED)
+_ANSWERED, _UNAVAILABLE, _MAX_CHARS = StopReason.ANSWERED, StopReason.RETRIEVER_UNAVAILABLE, StopReason.MAX_CHARS
+_TERMINAL = (_ANSWERED, StopReason.MALFORMED)
 _UNJUDGED: Mapping[str, float] = {"format_ok": 0.0, **score(None, ())}
 
 
@@ -114,6 +126,8 @@ class EpisodeState:
         self._scores = _UNJUDGED
         self.reward_parts: Mapping[str, float] = {part.name: 0.0 for part in rules.reward.parts}
         self._pending: _Pending | None = None
+        self.query: str | None = None
+        """The search that must run before `resolve`, or None if the segment needs none."""
 
     @property
     def ended(self) -> bool:
@@ -130,14 +144,6 @@ class EpisodeState:
             format=self._format,
             spending=self._spent,
         )
-
-    @property
-    def query(self) -> str | None:
-        """The search that must run before `resolve`, or None if the segment needs none."""
-        if self._pending is None:
-            return None
-        _, action, stop_reason = self._pending
-        return action.text if stop_reason is None and action.kind is _SEARCH else None
 
     def opening_info(self) -> dict[str, Any]:
         """The info of a reset: what a runner needs to know about the episode, never the answer."""
@@ -161,13 +167,15 @@ class EpisodeState:
         if not isinstance(segment, str):
             raise ConfigError(f"an action is one segment of the model's text (str), got {type(segment).__name__}")
         segment = str(segment)  # a NumPy string becomes a plain one
-        if self._chars + len(segment) > self._rules.budget.max_chars:
-            problem = f"it exceeds the episode's budget of {self._rules.budget.max_chars} characters"
-            action = Action(kind=ActionKind.MALFORMED, problem=problem)
-            self._pending = segment, action, StopReason.MAX_CHARS
+        max_chars = self._rules.budget.max_chars
+        if self._chars + len(segment) > max_chars:
+            action = Action(kind=_MALFORMED, problem=f"it exceeds the episode's budget of {max_chars} characters")
+            stop_reason: StopReason | None = _MAX_CHARS
         else:
             action = self._rules.dialect.parse(segment)
-            self._pending = segment, action, self._stop_reason_at(action)
+            stop_reason = self._stop_reason_at(action)
+        self._pending = segment, action, stop_reason
+        self.query = action.text if stop_reason is None and action.kind is _SEARCH else None
         return action
 
     def spend(self, spent: Spent) -> None:
@@ -193,18 +201,21 @@ class EpisodeState:
     def advance(self, hits: Sequence[Hit] | None) -> str:
         """Commit the segment as `resolve` does, or as `invalidate` without hits, and tell the observation only."""
         assert self._pending is not None, "act() comes before resolve() and invalidate()"
-        (segment, action, stop_reason), self._pending = self._pending, None
+        segment, action, stop_reason = self._pending
+        self._pending = self.query = None
         observation = ""
         if hits is None:
-            stop_reason = StopReason.RETRIEVER_UNAVAILABLE
+            stop_reason = _UNAVAILABLE
         elif stop_reason is None:
             observation = self._observation(action, hits)
-        if hits is not None and self._chars + len(segment) + len(observation) > self._rules.budget.max_chars:
-            observation, stop_reason = "", StopReason.MAX_CHARS
-        shown = tuple(hits) if hits and observation else ()
-        self._turns.append(Turn(segment=segment, action=action, hits=shown, observation=observation))
-        self._chars += len(segment) + len(observation)
-        self._searches += bool(observation) and action.kind is _SEARCH
+        chars = self._chars + len(segment) + len(observation)
+        if hits is not None and chars > self._rules.budget.max_chars:
+            chars -= len(observation)
+            observation, stop_reason = "", _MAX_CHARS
+        self._chars = chars
+        self._turns.append(make_turn(segment, action, tuple(hits) if hits and observation else (), observation))
+        if observation and action.kind is _SEARCH:
+            self._searches += 1
         self.stop_reason = stop_reason
         if stop_reason is not None:
             self._judge()
@@ -218,10 +229,10 @@ class EpisodeState:
         has searched the web, ``spending`` holds ``calls``, ``cached``, ``pages`` and ``cost`` so far, by search engine.
         """
         info: dict[str, Any] = {
-            "action": self._turns[-1].action.kind.value,
-            "stop_reason": self.stop_reason.value if self.stop_reason else "",
+            "action": str(self._turns[-1].action.kind),
+            "stop_reason": str(self.stop_reason or ""),
             "searches": float(self._searches),
-            "valid": float(self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE),
+            "valid": float(self.stop_reason is not _UNAVAILABLE),
             **self._scores,
             "reward_parts": dict(self.reward_parts),
         }
@@ -243,16 +254,16 @@ class EpisodeState:
         return self.stop_reason in _TERMINAL
 
     @property
-    def likeness(self) -> tuple[int, ActionKind, int] | None:
-        """Episodes that run and have the same one have equal infos; None if no other need have the same info."""
+    def likeness(self) -> Hashable:
+        """Episodes that have the same one have equal infos: those that run by the same rules mostly do."""
         if self.stop_reason is not None or self._spent:
-            return None
+            return id(self)
         return id(self._rules), self._turns[-1].action.kind, self._searches
 
     def _stop_reason_at(self, action: Action) -> StopReason | None:
         budget = self._rules.budget
         if action.kind is _ANSWER:
-            return StopReason.ANSWERED
+            return _ANSWERED
         if action.kind is _MALFORMED and self._rules.dialect.render_notice(action) is None:
             return StopReason.MALFORMED
         if action.kind is _SEARCH and self._searches >= budget.max_searches:
@@ -267,7 +278,7 @@ class EpisodeState:
     def _judge(self) -> None:
         segments, actions = [turn.segment for turn in self._turns], [turn.action for turn in self._turns]
         self._format = self._rules.dialect.judge_format(segments, actions)
-        if self.stop_reason is not StopReason.RETRIEVER_UNAVAILABLE:
+        if self.stop_reason is not _UNAVAILABLE:
             transcript = self.transcript
             self._scores = {"format_ok": float(self._format.ok), **score(transcript.answer, self.question.answers)}
             self.reward_parts = self._rules.reward(transcript).parts

@@ -168,7 +168,7 @@ _Metric = Callable[[str, str], float]
 
 def _best(metric: _Metric, answer: str, golds: Sequence[str], normalisation: str) -> float:
     given = _normalised(answer, normalisation)
-    return max(metric(given, _normalised(gold, normalisation)) for gold in golds)
+    return max([metric(given, _normalised(gold, normalisation)) for gold in golds])
 
 
 def _exact_match(answer: str, gold: str) -> float:

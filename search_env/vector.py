@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -151,33 +151,30 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
             raise ResetNeeded("there are no episodes yet; call reset() first")
         if isinstance(actions, str) or len(actions) != self.num_envs:
             raise ConfigError(f"step() takes a sequence of one action for each of the {self.num_envs} slots")
-        running = np.flatnonzero(~(self._terminations | self._truncations)).tolist()
-        for slot in running:
-            self._states[slot].act(actions[slot])
+        slots = np.flatnonzero(~(self._terminations | self._truncations)).tolist()
+        running = [(slot, self._states[slot]) for slot in slots]
+        for slot, state in running:
+            state.act(actions[slot])
         found = self._search(running)
+        observations = self._observations = [""] * self.num_envs
         rewards = np.zeros(self.num_envs)
         infos: list[dict[str, Any]] = []
-        alike: dict[Any, dict[str, Any]] = {}
-        self._observations = [""] * self.num_envs
-        for slot in running:
-            state = self._states[slot]
-            self._observations[slot] = state.advance(found[slot])
-            likeness = state.likeness
-            if state.ended:
+        alike: dict[Hashable, dict[str, Any]] = {}
+        for slot, state in running:
+            observations[slot] = state.advance(found.get(slot, ()))
+            if state.stop_reason is not None:
                 flags = self._terminations if state.terminated else self._truncations
                 rewards[slot], flags[slot] = state.reward, True
-            if likeness is None:
-                infos.append(state.info())
-                continue
+            likeness = state.likeness
             if likeness not in alike:
                 alike[likeness] = state.info()
             infos.append(alike[likeness])
         return (
-            tuple(self._observations),
+            tuple(observations),
             rewards,
             self._terminations.copy(),
             self._truncations.copy(),
-            self._columns(running, infos),
+            self._columns(slots, infos),
         )
 
     def render(self) -> tuple[str, ...] | None:  # type: ignore[override]  # Gymnasium's own modes return frames
@@ -217,12 +214,11 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         """The text of each slot's current or last episode; of one that never began, a question without turns."""
         return [state.transcript for state in self._states]
 
-    def _search(self, running: Sequence[int]) -> dict[int, tuple[Hit, ...] | None]:
-        """Run all queries in one call: each running slot's documents, or None where the search failed for good."""
-        queries = {slot: query for slot in running if (query := self._states[slot].query) is not None}
-        found: dict[int, tuple[Hit, ...] | None] = dict.fromkeys(running, ())
+    def _search(self, running: Iterable[tuple[int, EpisodeState]]) -> dict[int, tuple[Hit, ...] | None]:
+        """Run all queries in one call: each searching slot's documents, or None where the search failed for good."""
+        queries = {slot: state.query for slot, state in running if state.query is not None}
         if not queries:
-            return found
+            return {}
         results: Sequence[tuple[Hit, ...] | None]
         with metered() as meter:
             try:
@@ -233,7 +229,7 @@ class SearchQAVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], NDA
         if meter:
             for slot, spent in zip(queries, shares(queries.values(), meter), strict=True):
                 self._states[slot].spend(spent)
-        return found | dict(zip(queries, results, strict=True))
+        return dict(zip(queries, results, strict=True))
 
     def _columns(self, slots: Sequence[int], infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What Gymnasium's ``_add_info`` makes of the slots' infos one by one, made key by key in a tenth of the time.

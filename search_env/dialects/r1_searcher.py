@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
@@ -80,9 +81,9 @@ class R1Searcher(TaggedDialect):
     def _document_line(rank: int, title: str, text: str) -> str:
         return f"({rank}) {title}: {text}" if title else f"({rank}) {text}"
 
-    def _frame(self, lines: Sequence[str]) -> str:
-        inside = "\n".join(lines)
-        return f"\n\n{self.documents.open}\n{inside}\n{self.documents.close}\n\n"
+    @cached_property
+    def _frame(self) -> tuple[str, str, str]:
+        return f"\n\n{self.documents.open}\n", "\n", f"\n{self.documents.close}\n\n"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
         # Joined by a line break, so that no tag can form across two segments.

@@ -16,6 +16,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from search_env.dialects.base import PromptStyle
 from search_env.dialects.tagged import TaggedDialect, TagPair
@@ -72,9 +73,9 @@ class ReSearch(TaggedDialect):
         # As in the corpus of the authors.
         return f'"{title}"\n{text}'
 
-    def _frame(self, lines: Sequence[str]) -> str:
-        inside = "\n\n".join(lines)
-        return f" {self.documents.open}\n{inside}\n{self.documents.close}"
+    @cached_property
+    def _frame(self) -> tuple[str, str, str]:
+        return f" {self.documents.open}\n", "\n\n", f"\n{self.documents.close}"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
         response = "\n".join(segments)

@@ -58,9 +58,9 @@ class SearchR1(TaggedDialect):
         # The passages that the authors trained on hold their titles in quotes, and the loop shows them as they are.
         return f'Doc {rank}(Title: "{title}") {text}'
 
-    def _frame(self, lines: Sequence[str]) -> str:
-        inside = "\n".join(lines)
-        return f"\n\n{self.documents.open}{inside}{self.documents.close}\n\n"
+    @cached_property
+    def _frame(self) -> tuple[str, str, str]:
+        return f"\n\n{self.documents.open}", "\n", f"{self.documents.close}\n\n"
 
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
         if all(map(self._plain_pattern.fullmatch, segments)):

@@ -15,12 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 from search_env.dialects.base import PromptStyle, TagPair
 from search_env.dialects.inert import has_tag, make_inert
 from search_env.dialects.prompts import fill_template
-from search_env.types import Action, ActionKind, FormatVerdict, Hit, Prompt
+from search_env.types import Action, ActionKind, Document, FormatVerdict, Hit, Prompt, make_action
 
 __all__ = ["ANSWER", "THINK", "TagPair", "TaggedDialect"]
 
@@ -30,6 +30,8 @@ ANSWER = TagPair("<answer>", "</answer>")
 
 # Bound once: Python 3.11 takes longer to look a member up than to compare it.
 _SEARCH, _ANSWER, _MALFORMED = ActionKind
+_FLAWLESS = FormatVerdict()
+_MOST_LINES = 16_384  # some tens of megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,13 @@ class TaggedDialect(ABC):
     """What the dialect's own prompts put in the model's mouth."""
     template: str | None = None
     """A user's own prompt, used for every style instead of the dialect's wording; holds ``{question}``."""
+    _lines: ClassVar[dict[int, tuple[int, str, Document]]]
+    """Rank and line of the documents last shown, by ``id``, which is a document's own for as long as it is kept here.
+    In a large corpus an object's words are rarely in the processor's caches; its address needs no look at them."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._lines = {}
 
     @cached_property
     def stop(self) -> tuple[str, ...]:
@@ -81,21 +90,22 @@ class TaggedDialect(ABC):
             or malformed with the problem named.
         """
         text = segment.rstrip()
-        query_end, answer_end = text.find(self.query.close), text.find(self.answer.close)
-        if query_end < 0 and answer_end < 0:
+        is_answer, (opening, closing) = False, self.query
+        before, end, after = text.partition(closing)
+        if self.answer.close in before:
+            is_answer, (opening, closing) = True, self.answer
+            before, end, after = text.partition(closing)
+        if not end:
             return _malformed(f"it ends in neither {self.query.close} nor {self.answer.close}")
-        is_answer = query_end < 0 or 0 <= answer_end < query_end
-        end, pair = (answer_end, self.answer) if is_answer else (query_end, self.query)
-        if end + len(pair.close) < len(text):
-            return _malformed(f"it goes on after {pair.close}")
-        begin = text.rfind(pair.open, 0, end)
-        if begin < 0:
-            return _malformed(f"{pair.close} without {pair.open}")
-        content = text[begin + len(pair.open) : end]
+        if after:
+            return _malformed(f"it goes on after {closing}")
+        _, begin, content = before.rpartition(opening)
+        if not begin:
+            return _malformed(f"{closing} without {opening}")
         if is_answer:
-            return Action(kind=_ANSWER, text=content.strip())
+            return make_action(_ANSWER, content.strip())
         query = " ".join(content.replace('"', " ").split())
-        return Action(kind=_SEARCH, text=query) if query else _malformed("the query is empty")
+        return make_action(_SEARCH, query) if query else _malformed("the query is empty")
 
     def render_documents(self, hits: Sequence[Hit]) -> str:
         """Write documents as the observation that the model reads next.
@@ -106,11 +116,15 @@ class TaggedDialect(ABC):
         Returns:
             One line a document inside the document tags, the only live tags in the text.
         """
-        lines = [
-            _inert_line(self._document_line, rank, hit.document.title, hit.document.text)
-            for rank, hit in enumerate(hits, start=1)
-        ]
-        return self._frame(lines or ["None"])
+        lines = []
+        for rank, hit in enumerate(hits, start=1):
+            known = self._lines.get(id(hit.document))
+            lines.append(known[1] if known is not None and known[0] == rank else self._line(rank, hit.document))
+        lines = lines or ["None"]
+        before, between, after = self._frame
+        lines[0] = before + lines[0]
+        lines[-1] += after
+        return between.join(lines)
 
     def answer_body(self, answer: str) -> str:
         """What stands between the answer tags; see `Dialect.answer_body`."""
@@ -129,7 +143,7 @@ class TaggedDialect(ABC):
         actions = [self.parse(segment) for segment in segments] if actions is None else actions
         own = [self.prefill + segments[0], *segments[1:]] if segments and self.prefill else segments
         problems = [*_ending_problems(actions), *self._structure_problems(own, actions), *_answer_problems(actions)]
-        return FormatVerdict(problems=tuple(dict.fromkeys(problems)) if problems else ())
+        return FormatVerdict(problems=tuple(dict.fromkeys(problems))) if problems else _FLAWLESS
 
     def prompt(self, question: str, style: PromptStyle) -> Prompt:
         """Word the prompt for a question.
@@ -170,9 +184,10 @@ class TaggedDialect(ABC):
                 white space, so that no tag can grow together.
         """
 
+    @property
     @abstractmethod
-    def _frame(self, lines: Sequence[str]) -> str:
-        """Inert lines inside the document tags."""
+    def _frame(self) -> tuple[str, str, str]:
+        """What stands before, between and after the lines, the document tags in it."""
 
     @abstractmethod
     def _structure_problems(self, segments: Sequence[str], actions: Sequence[Action]) -> list[str]:
@@ -183,26 +198,39 @@ class TaggedDialect(ABC):
             actions: The action of each segment.
         """
 
+    def _line(self, rank: int, document: Document) -> str:
+        line = _inert_line(self._document_line, rank, document.title, document.text)
+        if len(self._lines) >= _MOST_LINES:
+            self._lines.clear()
+        self._lines[id(document)] = rank, line, document
+        return line
+
     @cached_property
     def _tag_pattern(self) -> re.Pattern[str]:
         return re.compile(f"({'|'.join(map(re.escape, self.tags))})")
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=_MOST_LINES)
 def _inert_line(write: Callable[[int, str, str], str], rank: int, title: str, text: str) -> str:
-    """A document as a line, made once: many searches find the same. What is kept takes some tens of megabytes."""
+    """A document as a line, made once: many searches find the same, at some retrievers as a new object each time."""
     return write(rank, make_inert(title), make_inert(text))
 
 
 def _malformed(problem: str) -> Action:
-    return Action(kind=_MALFORMED, problem=problem)
+    return make_action(_MALFORMED, problem=problem)
 
 
 def _ending_problems(actions: Sequence[Action]) -> list[str]:
-    problems = [f"segment {n}: {action.problem}" for n, action in enumerate(actions, start=1) if action.problem]
-    if not actions or actions[-1].kind is not _ANSWER:
+    problems = []
+    answers = 0
+    for number, action in enumerate(actions, start=1):
+        if action.problem:
+            problems.append(f"segment {number}: {action.problem}")
+        answers += action.kind is _ANSWER
+    ends = bool(actions) and actions[-1].kind is _ANSWER
+    if not ends:
         problems.append("the episode ends without an answer")
-    if _ANSWER in [action.kind for action in actions[:-1]]:
+    if answers > ends:
         problems.append("the response goes on after an answer")
     return problems
 

@@ -33,6 +33,17 @@ def test_documents_stand_inside_the_information_tags():
     assert DIALECT.render_documents([]) == "\n\n<information>None</information>\n\n"
 
 
+def test_a_document_shown_before_gets_the_rank_and_the_words_of_today(monkeypatch):
+    monkeypatch.setattr("search_env.dialects.tagged._MOST_LINES", 2)
+    oslo, bergen, rome = (Hit(document=Document(id="1", title=t, text="A city."), score=1.0) for t in "OBR")
+    oslo_again = Hit(document=dataclasses.replace(oslo.document), score=1.0)
+    for hits in ([oslo, bergen], [bergen, oslo], [oslo_again, bergen, rome, oslo], [oslo, oslo]):
+        lines = [f'Doc {rank}(Title: "{hit.document.title}") A city.' for rank, hit in enumerate(hits, start=1)]
+        for _ in range(2):
+            assert DIALECT.render_documents(hits) == "\n\n<information>" + "\n".join(lines) + "</information>\n\n"
+    assert len(DIALECT._lines) <= 2
+
+
 def test_a_malformed_segment_gets_a_notice_and_the_episode_goes_on():
     notice = DIALECT.render_notice(DIALECT.parse("Oslo </search>"))
     assert notice is not None
