@@ -138,7 +138,8 @@ def _sweep(results: Path) -> Iterator[str]:
     for folder in folders:
         yield f"### {folder.name}"
         yield _page_of(folder / "README.md")
-        yield f"![Every trial](sweeps/{folder.name}/sweep.png)"
+        yield f"![Every trial](sweeps/{folder.name}/curves.png)"
+        yield f"![What was swept](sweeps/{folder.name}/fields.png)"
     if not folders:
         yield NOT_YET
 

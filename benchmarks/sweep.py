@@ -4,7 +4,7 @@
     search-env train --config outputs/asha/best.yaml --evaluation.split test --out outputs/won
     python benchmarks/sweep.py outputs/asha --winner outputs/won
 
-Writes benchmarks/results/sweeps/NAME, the NAME of the sweep: README.md, sweep.json, sweep.csv and sweep.png. Run it
+Writes benchmarks/results/sweeps/NAME, the NAME of the sweep: README.md, sweep.json, sweep.csv and the plots. Run it
 where the sweep ran, for the page tells the machine.
 """
 
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", type=Path, help="folder of a sweep that is over")
     parser.add_argument("--winner", type=Path, metavar="RUN", help="run that was trained with its best.yaml")
+    parser.add_argument("--remark", help="what else a reader must know of how it was made")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the folder of the sweep is made")
     arguments = parser.parse_args(argv)
     sweep: Json = json.loads((arguments.sweep / "config.json").read_text(encoding="utf-8"))["sweep"]
@@ -39,13 +40,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     won = json.loads((arguments.winner / "summary.json").read_text(encoding="utf-8")) if arguments.winner else None
     folder = arguments.out / sweep["name"]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, source in {"sweep.json": "", "sweep.csv": "", "sweep.png": "plots"}.items():
-        shutil.copyfile(arguments.sweep / source / name, folder / name)
-    (folder / "README.md").write_text(page(sweep, trials, won), encoding="utf-8")
+    for name in ("sweep.json", "sweep.csv", "plots/curves.png", "plots/fields.png"):
+        shutil.copy(arguments.sweep / name, folder)
+    (folder / "README.md").write_text(page(sweep, trials, won, arguments.remark), encoding="utf-8")
     print(folder / "README.md")
 
 
-def page(sweep: Json, trials: Sequence[Mapping[str, str]], won: Json | None) -> str:
+def page(sweep: Json, trials: Sequence[Mapping[str, str]], won: Json | None, remark: str | None) -> str:
     """The README: how it was done, every trial, the winner."""
     where, settings = about([]), sweep["settings"]
     seconds = sum(float(trial["seconds"]) for trial in trials)
@@ -58,6 +59,7 @@ def page(sweep: Json, trials: Sequence[Mapping[str, str]], won: Json | None) -> 
                 f"trials of the recipe {sweep['recipe']} with {fixed}, scheduler {sweep['scheduler']}, "
                 f"{sweep['concurrent']} at a time; {seconds / 60:.0f} minutes of training. An iteration is "
                 f"{sweep['steps_per_iteration']} steps. The metric is {sweep['metric']}; the best trial comes first.",
+                *filter(None, [remark]),
                 table(*_rows(trials)),
                 *_winner(trials, won),
             ]
