@@ -71,6 +71,9 @@ def comparison(folder: Path) -> dict[str, Any]:
     results["config"]["model"]["path"] = Path(results["config"]["model"]["path"]).name
     for asked in results["config"]["sets"]:
         asked["data"] = asked["data"] and Path(asked["data"]).name
+    for method in results["config"]["methods"]:
+        if isinstance(method, dict) and "part" in method:
+            method["part"] = Path(method["part"]).name
     described = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*/*/evaluation.json"))]
     machine = described[0]["origin"]["machine"]
     days = sorted({each["origin"]["started"][:10] for each in described})
