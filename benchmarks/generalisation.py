@@ -18,6 +18,7 @@ import dataclasses
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     sets = encyclopaedias(arguments.questions)
     found = {
-        "command": "python benchmarks/generalisation.py " + " ".join(sys.argv[1:] if argv is None else argv),
+        "command": "python benchmarks/generalisation.py " + shlex.join(sys.argv[1:] if argv is None else argv),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "passages": {name: len(dataset.documents) for name, dataset in sets.items()},
