@@ -166,7 +166,7 @@ def about(command: Sequence[str]) -> dict[str, str]:
         "command": f"python benchmarks/{told}",
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": f"{os.cpu_count()} cores of {_processor()}, {platform.system()}, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}",
+        f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}, Python {platform.python_version()}",
     }
 
 
