@@ -38,6 +38,15 @@ def test_blocks_grow_with_the_rows_and_keep_what_they_hold() -> None:
     assert len(write(cache, 0, [999], [3.0], crop=1000)[0]) == 1000
 
 
+def test_a_cache_that_is_told_its_length_beforehand_is_allocated_once() -> None:
+    cache = RaggedKVCache(1000, torch.float32)
+    cache.lengthen(200)
+    cache.lengthen(300)
+    first = write(cache, 0, [0, 1], [1.0, 2.0], crop=2)
+    assert write(cache, 0, [299, 2], [3.0, 4.0], crop=300).data_ptr() == first.data_ptr()
+    assert write(cache, 0, [300, 3], [5.0, 6.0], crop=301).data_ptr() != first.data_ptr()
+
+
 def test_slots_trade_places() -> None:
     cache = RaggedKVCache(10, torch.float32)
     write(cache, 0, [0, 0, 0], [1.0, 2.0, 3.0], crop=1)
