@@ -50,18 +50,18 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="among the rows that are kept there, not in their place")
     parser.add_argument("--remark", help="what else a reader must know; with --add by default what stands there")
     arguments = parser.parse_args()
-    results, told, episodes = comparison(arguments.folder), arguments.remark, ""
+    found = comparison(arguments.folder)
+    results, told, episodes = found, arguments.remark, ""
     if arguments.add:
         kept = json.loads((arguments.out / "results.json").read_text(encoding="utf-8"))
         episodes = (arguments.out / "episodes.md").read_text(encoding="utf-8")
-        results, told = joined(kept, results), kept["remark"] if told is None else told
-    arguments.out.mkdir(parents=True, exist_ok=True)
+        results, told = joined(kept, found), kept["remark"] if told is None else told
     results["remark"] = told or ""
+    arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (arguments.out / "README.md").write_text(page(results), encoding="utf-8")
-    (arguments.out / "episodes.md").write_text(
-        episodes_page(arguments.folder, comparison(arguments.folder)["sets"], episodes), encoding="utf-8"
-    )
+    shown = episodes_page(arguments.folder, found["sets"], episodes)
+    (arguments.out / "episodes.md").write_text(shown, encoding="utf-8")
     print(arguments.out / "README.md")
 
 
@@ -92,8 +92,7 @@ def joined(kept: Json, further: Json) -> dict[str, Any]:
     sets = {**kept["sets"]}
     for name, rows in further["sets"].items():
         found = {**sets.get(name, {}), **rows}
-        order = [method for method in [*everywhere, *rows] if method in found]
-        sets[name] = {method: found[method] for method in dict.fromkeys(order)}
+        sets[name] = {method: found[method] for method in dict.fromkeys([*everywhere, *rows]) if method in found}
     measured = [*kept["measured"], *(each for each in further["measured"] if each not in kept["measured"])]
     methods = [
         *kept["config"]["methods"],

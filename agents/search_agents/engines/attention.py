@@ -57,8 +57,8 @@ def grouped_attention(
     With one new token a row, the query heads that share a key head are read as so many query positions.
     Transformers repeats keys and values for each of them instead, which at a batch of 128 rows, 400 tokens
     and 3 query heads a key head takes 12 times as long in fp32 on one thread. With more new tokens, PyTorch's kernel
-    for CPUs takes keys as they are, whether there is a mask or not; 64 to 450 new tokens at the end of 1,500 take 0.3
-    to 0.6 of the time of repeated keys. Kernels for GPUs that take a mask do not, so there keys are repeated.
+    for CPUs takes keys as they are, whether there is a mask or not. Kernels for GPUs that take a mask do not, so there
+    keys are repeated.
 
     Many new tokens a row are computed in blocks of queries, each against the keys up to its own last column: a mask
     of its own keeps the kernel from skipping what causality hides, two fifths of the time at 1,500 tokens.
