@@ -163,8 +163,7 @@ class _Crew:
     def work(self) -> None:
         while (arrival := self._next()) is not None:
             due, queries = arrival
-            if due > self._now():
-                time.sleep(due - self._now())
+            time.sleep(max(0.0, due - self._now()))
             error = None
             try:
                 self._retriever.search(queries, self._top_k)
