@@ -7,9 +7,20 @@ from collections.abc import Iterable
 from search_env.dialects import make_inert
 from search_env.types import Document, Hit, Prompt
 
-__all__ = ["begun_prompt", "first_line", "numbered_passages", "passages", "short_answer_prompt"]
+__all__ = [
+    "SHORT_ANSWER_ENDS",
+    "begun_prompt",
+    "first_line",
+    "numbered_passages",
+    "passages",
+    "short_answer_prompt",
+]
 
 _SHORT = "Reply with the answer alone: a name, a date, a number, yes or no. No sentence, no explanation."
+
+
+SHORT_ANSWER_ENDS = ("\n",)
+"""Stop strings of a short answer: its prompt begins the line that it stands on."""
 
 
 def short_answer_prompt(task: str, question: str, *, chat: bool) -> Prompt:

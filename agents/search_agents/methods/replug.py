@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt
 from search_agents.config.sections import Section
 from search_agents.engines.base import Capability, Completion, FinishReason
 from search_agents.methods.base import Setting, able
-from search_agents.methods.prompts import first_line, passages, short_answer_prompt
+from search_agents.methods.prompts import SHORT_ANSWER_ENDS, first_line, passages, short_answer_prompt
 from search_agents.methods.standard_rag import READ_AND_ANSWER
 from search_agents.methods.steps import Steps, generate_all, mixture, note, retrieve
 from search_agents.methods.stepwise import StepwiseMethod
@@ -75,8 +75,8 @@ class REPLUG(StepwiseMethod):
         prompts = [self._prompt(question, passages([hit])) for hit in hits] or [self._prompt(question, passages([]))]
         weights = document_weights([hit.score for hit in hits] or [0.0], self.options.score_temperature)
         yield from note("weights of the documents", ", ".join(f"{weight:.3f}" for weight in weights))
-        # The same ends as of other short answers, so that one document is Standard RAG.
-        stop = () if self.setting.chat else ("\n",)
+        # The ends of other short answers: one document is Standard RAG, and only the answer is weighed.
+        stop = SHORT_ANSWER_ENDS
         if self.options.mode == "token":
             return first_line((yield from mixture("answer", prompts, weights, stop=stop)).text)
         completions = yield from generate_all(

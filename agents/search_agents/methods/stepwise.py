@@ -27,7 +27,7 @@ from search_agents.engines.base import (
 )
 from search_agents.engines.confidence import TokenConfidences, token_confidences
 from search_agents.methods.base import Setting
-from search_agents.methods.prompts import first_line, passages, short_answer_prompt
+from search_agents.methods.prompts import SHORT_ANSWER_ENDS, first_line, passages, short_answer_prompt
 from search_agents.methods.steps import Confidence, Generate, Mixture, Note, Retrieve, Score, Step, Steps, generate
 from search_agents.rollout.collect import derive_seed
 from search_agents.rollout.found import Found, search_for
@@ -105,7 +105,7 @@ class StepwiseMethod(ABC):
             purpose: See `Generate.purpose`.
         """
         prompt = short_answer_prompt(task, make_inert(question.text), chat=self.setting.chat)
-        return first_line((yield from generate(purpose, prompt, stop=("\n",))).text)
+        return first_line((yield from generate(purpose, prompt, stop=SHORT_ANSWER_ENDS)).text)
 
 
 class _Play:

@@ -23,7 +23,7 @@ from search_agents.methods.standard_rag import READ_AND_ANSWER
 from search_env import SearchQAVectorEnv
 from search_env.datasets import Dataset
 from search_env.errors import ConfigError, ModelError
-from search_env.types import Call, Document, Hit, Question, StopReason, Transcript
+from search_env.types import Call, Document, Hit, Prompt, Question, StopReason, Transcript
 
 DOCUMENTS = tuple(
     Document(id=str(number), title=f"Page {number}", text=f"Page {number} is of the year {1900 + number}.")
@@ -56,6 +56,9 @@ class Sure(ScriptedEngine):
     def __init__(self, said: dict[str, tuple[str, float]]):
         super().__init__(lambda prompt: f" {self._said(prompt)[0]}\n")
         self.said, self.temperatures = said, set[float]()
+
+    def encode_prompt(self, prompt: Prompt, *, chat: bool) -> list[int]:
+        return self.tokenizer.encode(prompt.text)
 
     def generate(self, requests: Sequence[GenerationRequest], **more: Any) -> list[Completion | None]:
         self.temperatures |= {request.sampling.temperature for request in requests}
@@ -217,6 +220,16 @@ def test_answers_weigh_by_document_and_likelihood(said: Any, scores: Sequence[fl
     assert engine.temperatures == {0.0}
     purposes = [call.purpose for call in calls(transcript)]
     assert purposes == ["weights of the documents", *["answer to one document"] * len(scores), "weights of the answers"]
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_a_model_says_after_its_answer_is_not_weighed(chat: bool) -> None:
+    engine = Sure({"Page 0": ("Oslo\nIt is said there.", 0.5), "Page 1": ("Lima", 0.4)})
+    (transcript,) = run(
+        make_setting(engine, Ranked([1.0, 1.0]), max_tokens=2000, chat=chat), QUESTIONS[:1], mode="answer"
+    )
+    assert [call.text for call in calls(transcript)[1:3]] == [" Oslo\n", " Lima\n"]
+    assert calls(transcript)[-1].text == "0.250 Oslo\n0.200 Lima"
 
 
 def test_the_weights_of_the_answers_are_in_the_transcript() -> None:
