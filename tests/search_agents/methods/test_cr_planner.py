@@ -130,6 +130,9 @@ def test_states_grow_by_what_is_kept():
         ("So the Answer is Lima", "Lima"),
         ("The answer is:", ""),
         ("The answer isn't known", ""),
+        ("The answer is not in the notes.", ""),
+        ("So far the answer is unknown", ""),
+        ("The answer is Notting Hill.", "Notting Hill"),
         ("It lies on the coast.", ""),
     ],
 )

@@ -52,7 +52,7 @@ _LABELS = {
     Critic.QUERY: "Query",
     Critic.DOCUMENT: "Document",
 }
-_ANSWER = re.compile(r"\banswer is\b\s*:?\s*(.*?)\s*\.?$", re.IGNORECASE)
+_ANSWER = re.compile(r"\banswer is\b(?!\s+(?:not|unknown|unclear)\b)\s*:?\s*(.*?)\s*\.?$", re.IGNORECASE)
 
 
 class Observed(NamedTuple):
