@@ -15,6 +15,7 @@ import pytest
 from search_agents.engines.scripted import ScriptedEngine
 from search_agents.methods import make_method
 from search_agents.methods.skr import SKR, SKROptions
+from search_agents.methods.skr.asking import AskingJudge, verdicts
 from search_agents.methods.skr.encoders import make_encoder
 from search_agents.methods.skr.knn import NeighbourJudge
 from search_agents.methods.skr.rule import Label, Totals, label_of, should_retrieve
@@ -322,6 +323,14 @@ def test_examples_of_its_own_record_teach_the_model_when_to_search(make_setting:
     assert isinstance(skr, SKR) and skr.fingerprint
     with pytest.raises(ConfigError, match=r"helped \d+ and harmed 0: too few"):
         SKR.fit(setting(), [one for one in FIFTY if "river" in one.text], tmp_path / "x", SKROptions(judge="icl"))
+
+
+def test_a_question_that_cannot_be_asked_with_so_many_examples_is_looked_up(make_setting: MakeSetting) -> None:
+    questions = [FIFTY[0], Question(id="long", text="Which king " + "and king " * 200, answers=("x",))]
+    setting = make_setting(ScriptedEngine(careful), questions=questions, documents=PAGES, max_tokens=1000)
+    said = verdicts(setting, AskingJudge(), questions)
+    assert [said[question.text].retrieve for question in questions] == [False, True]
+    assert "no room" in said[questions[1].text].why
 
 
 @pytest.fixture(scope="module")

@@ -87,11 +87,12 @@ class AskingJudge:
 
 
 def verdicts(setting: Setting, judge: AskingJudge, questions: Sequence[Question]) -> dict[str, Verdict]:
-    """What the model says to questions, by their texts: one call each."""
+    """What the model says to questions, by their texts: one call each, or none where the budget leaves it no room."""
     asking = _Asking(setting, judge)
     for _ in asking.run(questions):
         pass
-    return asking.verdicts
+    no_room = Verdict(True, "the prompt leaves the model no room to say whether it has to look anything up")
+    return {question.text: asking.verdicts.get(question.text, no_room) for question in questions}
 
 
 class _Asking(StepwiseMethod):
