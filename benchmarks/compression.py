@@ -45,23 +45,22 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / SET
 RESULTS = Path(__file__).parent / "results"
 DOCUMENTS = 10  # Of a dev question.
 TRAIN_TOP_K = 5
-_NOTES = f"""
-Questions and corpus are the local extract of {SET}, not the official sets; the retriever is BM25.
-
+_SETTING = f"Questions and corpus are the local extract of {SET}, not the official sets; the retriever is BM25."
+_NOTES = {
+    "ranking": f"""\
 Ranking: of {DOCUMENTS} documents of a question, the gold ones and the first that BM25 finds. "mean rank" is that of
 the gold documents, from 1; "first" the share of questions with a gold document in the first place; "recall" the share
 of the gold documents among as many first places. BM25 is the order of the search whose results these are, with gold
-documents that it did not find last.
-
+documents that it did not find last.""",
+    "selection": f"""\
 Selection: the set tells which documents are gold and what each hop finds, not which sentences support the answer. A
 sentence counts as supporting that stands in a gold document and holds the answer or that of a hop. "gain" is by how
 many nats the sentence that is put first makes the gold answer likelier than none does, in the eyes of the model that
 labelled; "hit" the share of questions where it is the best one. "recall at 1" and "at 5" are of supporting sentences,
 over the questions for which any was found (of dev questions only these are counted). Held-out questions are training
-questions that the encoder was not trained on,
-with the {TRAIN_TOP_K} documents of a search; dev questions have {DOCUMENTS}. Numbers of the trainer are its
-defaults and were not searched for.
-"""
+questions that the encoder was not trained on, with the {TRAIN_TOP_K} documents of a search; dev questions have
+{DOCUMENTS}. Numbers of the trainer are its defaults and were not searched for.""",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -211,7 +210,7 @@ def markdown(report: dict[str, Any]) -> str:
             pages.append(_table({k: v for k, v in figures["dev"].items() if k != "questions"}, recalls))
         told = ("command", "date", "machine", "versions", "processor_seconds")
         pages.append("\n".join(f"* {key.replace('_', ' ')}: {figures[key]}" for key in told))
-    return "\n\n".join([*pages, _NOTES.strip()]) + "\n"
+    return "\n\n".join([*pages, _SETTING, *(_NOTES[part] for part in report)]) + "\n"
 
 
 def _table(rows: dict[str, dict[str, float]], columns: dict[str, str]) -> str:
