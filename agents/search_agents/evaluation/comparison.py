@@ -28,7 +28,7 @@ from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import EvaluationRun, is_whole
 from search_agents.evaluation.report import Column, scores_table
 from search_agents.learning.run_folder import write_json
-from search_agents.methods import MethodSpec, check_method, method_name, needs_model
+from search_agents.methods import MethodSpec, check_method, method_key, needs_model
 from search_env.errors import ConfigError, RunError
 
 __all__ = ["comparison_tables", "require_scores", "run_comparison"]
@@ -144,14 +144,6 @@ def comparison_tables(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) ->
 def set_key(asked: QuestionSet) -> str:
     """The name of a set in folders and tables: ``HotpotQA-v0``, with the split if the set names one."""
     return "-".join(filter(None, [asked.id.removeprefix("SearchQA-"), asked.split]))
-
-
-def method_key(method: MethodSpec) -> str:
-    """The name of a method in folders and tables, its options included: ``ircot-variant=flashrag``."""
-    if isinstance(method, str):
-        return method
-    options = [f"{key}={Path(str(value)).name}" for key, value in method.items() if key != "name"]
-    return "-".join([method_name(method), *options])
 
 
 def _rows(methods: Sequence[MethodSpec], folder: Path) -> Iterator[tuple[MethodSpec, dict[str, Any]]]:

@@ -22,7 +22,7 @@ from search_agents.evaluation.running_scores import RunningScores
 from search_agents.learning.progress import make_progress
 from search_agents.learning.provenance import describe_origin
 from search_agents.learning.start import quiet_libraries
-from search_agents.methods import Method, make_method, method_name, needs_model
+from search_agents.methods import Method, make_method, method_key, method_name, needs_model
 from search_env.errors import RunError, SearchEnvError
 
 __all__ = ["EvaluationRun", "is_whole", "require_scores", "resume_evaluation", "run_evaluation"]
@@ -196,7 +196,7 @@ def require_scores(folder: EvaluationFolder) -> None:
 def _report(result: dict[str, Any], folder: EvaluationFolder) -> str:
     rows = result["results"]
     lines = [
-        scores_table([(f"{method_name(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
+        scores_table([(f"{method_key(result['method'])}, temperature {row['temperature']:g}", row) for row in rows])
     ]
     told = [f"temperature {row['temperature']:g}\n" if len(rows) > 1 else "" for row in rows]
     lines += [heading + figures(row) for heading, row in zip(told, rows, strict=True)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from search_agents.config.schema import EvalConfig
-from search_agents.evaluation.comparison import method_key
 from search_agents.evaluation.evaluation_folder import EvaluationFolder
 from search_agents.evaluation.evaluation_run import is_whole
 from search_agents.evaluation.judge import judges_of
@@ -16,6 +15,7 @@ from search_agents.leaderboard.measure import judge_named, judgements_of, measur
 from search_agents.leaderboard.questions import is_here, problem_of_questions
 from search_agents.leaderboard.row import AgentPart, Benchmark, Measured, ModelPart, Row, SettingPart, portable
 from search_agents.leaderboard.wording import wording_hash
+from search_agents.methods import method_key
 from search_env.errors import RunError
 from search_env.types import Transcript
 

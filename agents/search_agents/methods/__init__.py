@@ -32,6 +32,7 @@ __all__ = [
     "fit_method",
     "fit_options",
     "make_method",
+    "method_key",
     "method_name",
     "method_names",
     "needs_model",
@@ -86,6 +87,14 @@ def method_name(spec: MethodSpec) -> str:
     if name not in method_names():
         raise ConfigError(unknown_name("method", name, method_names()))
     return name
+
+
+def method_key(method: MethodSpec) -> str:
+    """The name of a method in folders and tables, its options included: ``ircot-variant=flashrag``."""
+    if isinstance(method, str):
+        return method
+    options = [f"{key}={Path(str(value)).name}" for key, value in method.items() if key != "name"]
+    return "-".join([method_name(method), *options])
 
 
 def check_method(spec: MethodSpec) -> None:

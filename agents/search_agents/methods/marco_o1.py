@@ -51,7 +51,8 @@ class MarcoO1(LongThoughtMethod):
     simulation goes on from the child to the end of the response; its reward is the mean confidence of the tokens that
     the simulation wrote, c = p(token) / sum of p over the five most likely; backpropagation counts and adds. The answer
     is that of the simulation with the highest reward. Calls for n simulations: n, n more that read the confidences, and
-    `width` for each node that is expanded; of a response that ended within the tree, only the confidences.
+    `width` for each node that is expanded; of a response that ended within the tree, only the confidences. One more
+    where the best response has no output, which is opened then.
 
     The authors publish model, reward and granularities, and neither their search's code nor its constants.
     """

@@ -167,6 +167,17 @@ def test_a_model_folder_without_tokenizer_is_one_message(tmp_path: Path, corpus:
     assert "tokenizer" in message
 
 
+def test_the_table_names_a_method_with_its_options_and_what_is_not_quite_its_papers(
+    say: object, model: str, tmp_path: Path, capsys: Captured
+) -> None:
+    say({"": ["1", "So the answer is Lima."]})  # type: ignore[operator]
+    argv = ["eval", "--model", model, "--limit", "1", "--evaluation.temperatures", "[0]", "--out", str(tmp_path / "x")]
+    assert main([*argv, "--method", "{name: cr-planner, critic: llm, max_steps: 1}"]) == 0
+    printed = capsys.readouterr().out
+    assert "| cr-planner-critic=llm-max_steps=1, temperature 0 |" in printed
+    assert "itself, the paper's ablation." in printed
+
+
 def test_an_evaluation_leaves_scores_transcripts_and_circumstances(
     say: object, model: str, tmp_path: Path, capsys: Captured
 ) -> None:

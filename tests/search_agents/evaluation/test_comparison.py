@@ -5,8 +5,9 @@ import json
 import pytest
 from search_agents.cli import main
 from search_agents.config import ComparisonConfig
-from search_agents.evaluation.comparison import method_key, run_comparison
+from search_agents.evaluation.comparison import run_comparison
 from search_agents.evaluation.evaluation_run import EvaluationRun
+from search_agents.methods import method_key
 from search_agents.methods.floor_and_ceiling import RandomAgent
 
 from search_env.errors import ConfigError, EngineUnavailable

@@ -106,6 +106,7 @@ def test_a_trained_reward_model_beats_its_untrained_self_on_questions_it_never_s
     (transcript,) = method.run(QUESTIONS[:1])
     assert transcript.answer == "Oslo"
     assert method.fingerprint == f"{figures['fingerprint']}, explained by the model itself, untrained"
+    assert method.note == "reward model: trained by search-env fit; critiques: the model itself, untrained"
 
     asked: list[str] = []
     again = fit(setting(lambda prompt: asked.append(prompt) or ""), QUESTIONS, tmp_path, options(encoder, held_out=0.4))

@@ -171,6 +171,7 @@ def test_an_untrained_encoder_is_called_so(encoder: str) -> None:
     (transcript,) = bench.run(untrained=encoder)
     assert bench.method.name == "recomp (untrained)" and bench.method.fingerprint.startswith("untrained-")
     assert transcript.turns[-1].calls[0].text == f"extractive, untrained: {Path(encoder).name}"
+    assert bench.method.note == f"compressor extractive, untrained: {Path(encoder).name}"
     assert Recomp.name == "recomp"
 
 

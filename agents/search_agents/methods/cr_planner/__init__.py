@@ -78,6 +78,13 @@ class CRPlanner(Planner):
         )
 
     @property
+    def note(self) -> str:
+        """Who the critics are; see `StepwiseMethod.note`."""
+        if self._critics is None:
+            return f"the critic is {self.setting.engine.name} itself, the paper's ablation"
+        return "the critics were trained by search-env fit; the authors' were not run"
+
+    @property
     def fingerprint(self) -> str | None:
         """Of the trained critics; None if the language model chooses."""
         return self._critics.fingerprint if self._critics else None

@@ -60,10 +60,10 @@ class LongLLMLingua(StepwiseMethod):
 
     One search; of the model one text, one score a document and two a segment that is kept.
 
-    It is written anew: the authors' package (llmlingua 0.2.2) fails on texts of several segments with current
-    releases of transformers. It differs in three things. A segment ends with its document, so that one rate holds
-    for it. A limit on the tokens that are left makes the budget exact, where theirs is the mean of a threshold. And
-    recovery follows the very tokens that were kept, where theirs searches the original for them.
+    It is written anew, and the authors' package is no alternative to it: llmlingua 0.2.2 fails on texts of several
+    segments with current releases of transformers. It differs in three things. A segment ends with its document, so
+    that one rate holds for it. A limit on the tokens that are left makes the budget exact, where theirs is the mean of
+    a threshold. And recovery follows the very tokens that were kept, where theirs searches the original for them.
     """
 
     name = "longllmlingua"

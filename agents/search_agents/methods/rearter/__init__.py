@@ -174,6 +174,12 @@ class ReARTeR(StepwiseMethod):
             path = (*path, step)
         return Reasoned(path, tuple(refinements))
 
+    @property
+    def note(self) -> str:
+        """Where its two models come from; see `StepwiseMethod.note`."""
+        scorer = "trained by search-env fit" if self.options.part else type(self._scorer).__name__
+        return f"reward model: {scorer}; critiques: {self._explained_by}"
+
     @cached_property
     def fingerprint(self) -> str:
         """Says which reward model scored and which model explained."""
@@ -194,7 +200,7 @@ class ReARTeR(StepwiseMethod):
         from search_agents.methods.reward_model import RewardModel
 
         return RewardModel.load(
-            FilePath(self.options.part) / REWARD_MODEL,
+            FilePath(self.options.part).expanduser() / REWARD_MODEL,
             dtype=self.options.reward_model_dtype,
             device=self.options.reward_model_device,
         )

@@ -71,6 +71,11 @@ class Recomp(StepwiseMethod):
         self._told = f"{options.compressor}, {'untrained' if options.untrained else 'trained'}: {shown_name}"
 
     @property
+    def note(self) -> str:
+        """Which compressor it has, and whether it was trained; see `StepwiseMethod.note`."""
+        return f"compressor {self._told}"
+
+    @property
     def fingerprint(self) -> str:
         """Of the compressor: a hash of its files, or its hub id."""
         return f"{'untrained-' if self.options.untrained else ''}{self._compressor.fingerprint}"
