@@ -2,10 +2,12 @@
 
     search-env bench methods --methods '[r1-searcher]' --model outputs/warm --env.prompt bare --out outputs/warm-asked
     search-env bench methods --methods '[r1-searcher]' --model outputs/rl --env.prompt bare --out outputs/rl-asked
-    python benchmarks/real_questions.py --imitation outputs/warm-asked --rl outputs/rl-asked --write
+    python benchmarks/real_questions.py --imitation outputs/warm-asked --rl outputs/rl-asked \
+      --runs outputs/warm outputs/rl --write
 
-The methods without training are those of benchmarks/results/methods. That sets, number of questions, retriever, k and
-budgets are the same is checked; only the prompt differs, for a trained model needs no explanation.
+The runs are those that trained the two models: their commands, times and curves are kept with the table. The methods
+without training are those of benchmarks/results/methods. That sets, number of questions, retriever, k and budgets are
+the same is checked; only the prompt differs, for a trained model needs no explanation.
 """
 
 from __future__ import annotations
@@ -16,9 +18,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search_agents.evaluation.plots import plot_training
 from search_agents.evaluation.report import table
+from search_agents.learning.run_folder import RunFolder
 
 from benchmarks.methods import require_same_setting
+from benchmarks.results.collect import without_folders
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"ACC_R": "cem", "F1": "f1"}
@@ -28,6 +33,7 @@ BOUNDS = ("oracle", "random")
 IMITATION = "imitation of annotated ways"
 AIM = {"HotpotQA-v0": 48, "2WikiMultiHopQA-v0": 22}
 """Relative gain in ACC_R, in percent, over the best method without RL."""
+_HELD_OUT = {"f1": "F1", "cem": "ACC_R", "search_rate": "search rate", "format_rate": "format rate"}
 Json = Mapping[str, Any]
 
 
@@ -37,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", type=Path, default=RESULTS / "methods", help="comparison of the untrained model")
     parser.add_argument("--imitation", type=Path, required=True, help="comparison of the model after its warm-up")
     parser.add_argument("--rl", type=Path, required=True, help="comparison of the model after RL")
-    parser.add_argument("--remark", default="", help="what else a reader must know: how they were trained, where, when")
+    parser.add_argument("--runs", type=Path, nargs=2, required=True, help="run folders of the imitation and of the RL")
+    parser.add_argument("--remark", default="", help="what else a reader must know")
     parser.add_argument("--write", action="store_true", help=f"keep it in {RESULTS.name}/")
     arguments = parser.parse_args(argv)
     untrained, imitation, rl = (
@@ -50,12 +57,37 @@ def main(argv: Sequence[str] | None = None) -> None:
         name for name in untrained["sets"] if name in imitation["sets"] and name in rl["sets"] and name != MADE_UP
     ]
     rows = {name: _rows(untrained, imitation, rl, name) for name in shared}
-    text = page(rows, untrained["config"], arguments.remark)
+    runs = [RunFolder(folder) for folder in arguments.runs]
+    trained = [_training(run) for run in runs]
+    text = page(rows, untrained["config"], trained, arguments.remark)
     print(text)
     if arguments.write:
-        kept = {"config": untrained["config"], "remark": arguments.remark, "sets": rows}
+        kept = {"config": untrained["config"], "remark": arguments.remark, "training": trained, "sets": rows}
         (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
+        curves = RESULTS / "real-questions"
+        curves.mkdir(exist_ok=True)
+        plot_training([runs[1].metrics()], curves)
+        for name, run in zip(("imitation", "rl"), runs, strict=True):
+            lines = [json.dumps(row) + "\n" for row in run.metrics()]
+            (curves / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _training(run: RunFolder) -> dict[str, Any]:
+    """How a model was trained, and what its run measured on held-out questions of the sets that it was trained on."""
+    meta = run.meta()
+    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    machine = meta["machine"]
+    told = {name: {key: summary[name][key] for key in _HELD_OUT} for name in ("before", "after")}
+    return {
+        "command": without_folders(meta["command"]),
+        "date": meta["started"][:10],
+        "minutes": round(summary["seconds"] / 60),
+        "machine": f"{machine['cores']} cores of {machine['processor']}",
+        "steps": len(run.metrics()),
+        "questions": summary["after"]["n"],
+        **told,
+    }
 
 
 def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Json]:
@@ -70,8 +102,8 @@ def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Js
     return rows
 
 
-def page(sets: Mapping[str, Mapping[str, Json]], config: Json, remark: str) -> str:
-    """The table of all sets, and what RL gained on each."""
+def page(sets: Mapping[str, Mapping[str, Json]], config: Json, trained: Sequence[Json], remark: str) -> str:
+    """The table of all sets, what RL gained on each, and how the models were trained."""
     env, model = config["env"], Path(config["model"]["path"]).name
     methods = dict.fromkeys(method for rows in sets.values() for method in rows)
     head = ["method", *(f"{name.removesuffix('-v0')} {metric}" for name in sets for metric in METRICS)]
@@ -82,8 +114,20 @@ def page(sets: Mapping[str, Mapping[str, Json]], config: Json, remark: str) -> s
         *([remark] if remark else []),
         table(head, [[method, *_cells(method, sets)] for method in methods]),
         *gains(sets),
+        "\n".join(f"* {kind}: {_told(run)}" for kind, run in zip(("imitation", "RL"), trained, strict=True)),
+        "![Rewards, scores and searches of the RL, step by step](real-questions/training.png)",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _told(run: Json) -> str:
+    figures = ", ".join(
+        f"{label} {run['before'][key]:.3f} before and {run['after'][key]:.3f} after" for key, label in _HELD_OUT.items()
+    )
+    return (
+        f"`{run['command']}`, {run['date']}, {run['minutes']} minutes on {run['machine']}, {run['steps']} steps; on "
+        f"{run['questions']} held-out questions of the sets it was trained on: {figures}."
+    )
 
 
 def _cells(method: str, sets: Mapping[str, Mapping[str, Json]]) -> list[str]:

@@ -34,6 +34,21 @@ def comparison(folder: Path, scores: dict[str, dict[str, float]], n: int = 100, 
     return str(folder)
 
 
+def run_folder(folder: Path, command: str, f1: float) -> str:
+    """A finished run of one step."""
+    folder.mkdir()
+    scores = {"f1": f1, "cem": f1, "search_rate": 1.0, "format_rate": 0.5, "n": 50}
+    machine = {"cores": 2, "processor": "Some processor"}
+    meta = {"command": f"search-env {command} --data /some/where/two --out /x/y", "started": "2026-01-02T03:04:05Z"}
+    (folder / "meta.json").write_text(json.dumps({**meta, "machine": machine}))
+    (folder / "summary.json").write_text(
+        json.dumps({"seconds": 600.0, "before": {**scores, "f1": 0.0}, "after": scores})
+    )
+    row = {"step": 1, "stage": "stage1", "reward": 0.5, "f1": f1, "search_rate": 1.0, "format_rate": 0.5}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    return str(folder)
+
+
 def arguments(tmp_path: Path, rl: float, imitation: float, **changed: Any) -> list[str]:
     untrained = {"naive-generation": 0.1, "ircot": 0.2, "oracle": 1.0, "random": 0.9}
     sets = {"HotpotQA-v0": untrained, "MuSiQue-v0": {"ircot": 0.0, "oracle": 1.0}, "FictionalWiki-v0": untrained}
@@ -46,7 +61,8 @@ def arguments(tmp_path: Path, rl: float, imitation: float, **changed: Any) -> li
             tmp_path / "rl", {name: {"r1-searcher": rl} for name in ("HotpotQA-v0", "MuSiQue-v0")}, **changed
         ),
     }
-    return [word for pair in found.items() for word in pair]
+    runs = [run_folder(tmp_path / "sft-run", "sft", 0.25), run_folder(tmp_path / "rl-run", "train", 0.5)]
+    return [*(word for pair in found.items() for word in pair), "--runs", *runs]
 
 
 def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
@@ -66,6 +82,16 @@ def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
     assert "oracle" not in text and "FictionalWiki" not in text and "On a desk." in text
     assert (tmp_path / "real-questions.md").read_text() + "\n" == text
     assert "0.300" in "\n".join(evidence._real(tmp_path))
+    assert (
+        "* imitation: `search-env sft --data two`, 2026-01-02, 10 minutes on 2 cores of Some processor, 1 steps" in text
+    )
+    assert "of the sets it was trained on: F1 0.000 before and 0.500 after, ACC_R 0.500 before" in text
+    assert {file.name for file in (tmp_path / "real-questions").iterdir()} == {
+        "imitation.jsonl",
+        "rl.jsonl",
+        "training.png",
+        "training.svg",
+    }
 
 
 @pytest.mark.parametrize(
