@@ -16,7 +16,7 @@ Example::
     config = (
         ReinforcePPConfig()
         .environment("SearchQA-FictionalWiki-v0", env_config={"prompt": "bare"})
-        .training(model="path/or/hub-id", lr=1e-5, prompts_per_batch=32, group_size=4)
+        .training(model="tiny", lr=1e-5, prompts_per_batch=32, group_size=4)
     )
     algo = config.build_algo()
     result = algo.train()

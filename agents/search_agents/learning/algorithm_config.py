@@ -24,6 +24,7 @@ from search_agents.learning.losses import Objective
 from search_agents.learning.mismatch import Mismatch
 from search_agents.learning.rl_module import LLMModule
 from search_agents.learning.schedule import Schedule
+from search_agents.models import find_model
 from search_env.errors import ConfigError, unknown_name
 from search_env.spaces import UnicodeText
 
@@ -150,8 +151,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
         """Set how to train.
 
         Args:
-            model: Folder or hub id of a causal language model. (A mapping is RLlib's own setting of that name, which
-                it passes through here; it has no effect.)
+            model: A causal language model: ``tiny``, a folder or a hub id. (A mapping is RLlib's own setting of that
+                name, which it passes through here; it has no effect.)
             dtype: Number format of the weights: ``float32``, or with `lora`, whose adapters are in float32 always, also
                 ``bfloat16`` or ``auto`` (as saved).
             autocast: Whether the learner computes in bfloat16 while the weights keep their format.
@@ -204,7 +205,7 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             This configuration.
         """
         if isinstance(model, str | Path):
-            self.model_path = str(model)
+            self.model_path = find_model(str(model))
         elif model is not NotProvided:
             kwargs["model"] = model
         super().training(**kwargs)

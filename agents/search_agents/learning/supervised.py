@@ -9,7 +9,7 @@ Which episodes a step learns from follows from the seed and the number of the st
 
 Example::
 
-    config = SupervisedConfig().training(model="path/or/hub-id", lr=1e-4, minibatch_size=32, epochs=3)
+    config = SupervisedConfig().training(model="tiny", lr=1e-4, minibatch_size=32, epochs=3)
     algo = config.build_algo()
     algo.imitate(episodes)
     result = algo.train()
