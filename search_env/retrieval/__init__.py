@@ -67,7 +67,7 @@ def retriever_names() -> Mapping[str, str]:
 
 
 def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
-    """Check a spec; nothing is built or opened.
+    """Check a spec, and the specs of what it wraps; nothing is built or opened.
 
     Raises:
         ConfigError: If there is no such retriever, or a setting is wrong.
@@ -93,6 +93,10 @@ def retriever_settings(spec: RetrieverSpec) -> RetrieverSettings:
         problems = wrong_settings(error.errors(), kind.model_fields)
         allowed = ", ".join(kind.model_fields) or "none"
         raise ConfigError(f"retriever {name!r}: {problems} Its settings: {allowed}.") from None
+    wrapped = settings.get("of", ()) if name in BUILT_IN else ()  # that of a package may mean anything
+    for inner in wrapped if isinstance(wrapped, list | tuple) else (wrapped,):
+        if isinstance(inner, str | Mapping):  # and not a ready retriever
+            retriever_settings(inner)
     return made
 
 

@@ -51,6 +51,8 @@ def test_a_ready_retriever_is_returned_as_it_is():
         ({"name": "bm25", "folder": "x"}, r"retriever 'bm25': folder: .*Its settings: index"),
         ({"name": "bm25", "indx": "x"}, r"indx: .*did you mean 'index'\?.*Its settings: index"),
         ({"name": "hybrid", "of": ["bm25"]}, "retriever 'hybrid': of: .*at least 2"),
+        ({"name": "hybrid", "of": ["bm25", "bm52"]}, "unknown retriever 'bm52'"),
+        ({"name": "cached", "of": {"name": "resilient", "of": {"name": "http", "urll": "x"}}}, "did you mean 'url'"),
     ],
 )
 def test_a_wrong_spec_is_told_with_what_is_allowed(spec, message):
