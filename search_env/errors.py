@@ -109,7 +109,10 @@ class RunError(SearchEnvError, RuntimeError):
 
 def unknown_split(given: str, allowed: Iterable[str]) -> str:
     """Word the message for a split that a set does not have; see `unknown_name`."""
-    return f"{unknown_name('split', given, allowed)} Name one: split=…, or on the command line --evaluation.split NAME."
+    return (
+        f"{unknown_name('split', given, allowed)} Name one: split=… in Python; on the command line --split NAME or "
+        "--evaluation.split NAME, or --stages.0.split NAME for the questions of a training's stage."
+    )
 
 
 def unknown_name(what: str, given: str, allowed: Iterable[str]) -> str:

@@ -35,6 +35,8 @@ __all__ = [
     "write_folder",
 ]
 
+_ROW = 'one {"id", "question", "answers"} object a line'
+
 
 def read_questions(path: str | Path, skipped: SkippedRows | None = None) -> tuple[Question, ...]:
     """Read questions.
@@ -54,7 +56,8 @@ def read_questions(path: str | Path, skipped: SkippedRows | None = None) -> tupl
             row.take_id(question.id, seen)
             questions.append(question)
     if not questions:
-        raise DatasetError(f'{path}:1: holds no questions; write one {{"id", "question", "answers"}} object a line')
+        left_out = f" beside {skipped.count} malformed rows that were left out" if skipped.count else ""
+        raise DatasetError(f"{path}:1: holds no questions{left_out}; write {_ROW}")
     return tuple(questions)
 
 
@@ -93,6 +96,12 @@ def read_folder(
     if found is None or split == "corpus":
         names = {plain_name(path) for path in folder.iterdir()} - {"corpus.jsonl"}
         splits = sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
+        if not splits:
+            held = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+            raise ConfigError(
+                f"{folder} has no questions, it holds {held}. Put them in {folder / split}.jsonl, {_ROW}, and the "
+                "passages in corpus.jsonl beside it."
+            )
         raise ConfigError(f"{folder}: {unknown_split(split, splits)}")
     return read_file(found, skipped)
 

@@ -203,7 +203,11 @@ def parse_row(line: Line) -> Row:
     Raises:
         DatasetError: If it is not UTF-8, or not a JSON object.
     """
-    return Row.of(line.where, parse_json(line.data, line.path, line.number))
+    try:
+        value = parse_json(line.data, line.path, line.number)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; write one object a line") from None
+    return Row.of(line.where, value)
 
 
 def parse_json(data: bytes, path: str | Path, line: int = 1) -> Any:

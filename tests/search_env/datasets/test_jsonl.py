@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from search_env.datasets.jsonl import read_corpus, read_folder, read_questions
+from search_env.datasets.rows import SkippedRows
 from search_env.errors import ConfigError, DatasetError
 from search_env.types import Document, Question
 
@@ -138,6 +139,19 @@ def test_a_folder_is_read_by_split_over_one_corpus(tmp_path):
     assert [item.id for item in questions] == ["q2"] and [item.id for item in documents] == ["d"]
     with pytest.raises(ConfigError, match=r"unknown split 'dve'. Did you mean 'dev'. Known: dev, train"):
         read_folder(tmp_path, "dve")
+
+
+def test_a_folder_without_questions_says_what_it_holds_and_what_a_row_is(tmp_path):
+    write(tmp_path, '{"id": "d", "text": "x"}', "corpus.jsonl")
+    with pytest.raises(ConfigError, match=r'holds corpus.jsonl. Put them in .*dev.jsonl, one {"id", "question"'):
+        read_folder(tmp_path, "dev")
+
+
+def test_a_list_in_place_of_lines_is_told_what_lines_are(tmp_path):
+    with pytest.raises(DatasetError, match=r"dev\.jsonl:1: broken JSON .*; write one object a line"):
+        read_questions(write(tmp_path, '[\n {"id": "q"}\n]'))
+    with pytest.raises(DatasetError, match="holds no questions beside 1 malformed rows that were left out"):
+        read_questions(write(tmp_path, '{"id": "q"}'), SkippedRows(5))
 
 
 @pytest.mark.parametrize("name", ["hotpotqa", "2wikimultihopqa", "musique"])
