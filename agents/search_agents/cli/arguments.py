@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -21,6 +22,7 @@ __all__ = [
     "Parser",
     "add_settings",
     "add_skip_malformed",
+    "gigabytes",
     "no_settings",
     "overrides",
     "retriever_spec",
@@ -101,6 +103,17 @@ def whole_number(least: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def gigabytes(text: str) -> float:
+    """The type of an argument that is an amount of memory."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes above 0")
+    return amount
 
 
 def add_skip_malformed(parser: Parser, where: str = "") -> None:

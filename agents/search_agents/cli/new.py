@@ -21,7 +21,7 @@ from search_env.datasets import dataset_names
 from search_env.errors import ConfigError, RunError
 from search_env.registration import ENVIRONMENTS
 from search_env.retrieval import retriever_names
-from search_env.rewards import REWARDS
+from search_env.rewards import PARTS, REWARDS
 
 __all__ = ["parser", "run"]
 
@@ -74,7 +74,7 @@ _KINDS = {
         plugins.REWARDS,
         lambda names: names.module,
         "search-env play --reward $name",
-        lambda: {*REWARDS, *plugins.plugins(plugins.REWARDS)},
+        lambda: {*REWARDS, *PARTS, *plugins.plugins(plugins.REWARDS)},
     ),
 }
 

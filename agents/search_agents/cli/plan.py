@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from search_agents.cli.arguments import Parser, add_settings, overrides, settings_help
+from search_agents.cli.arguments import Parser, add_settings, gigabytes, overrides, settings_help, whole_number
 from search_agents.cli.terminal import write
 from search_agents.config import TrainConfig, find_recipe, load_config
 
@@ -27,8 +27,10 @@ def parser(verb: str, purpose: str) -> Parser:
         more="The model's config.json is enough; its weights are not read.\n\n" + settings_help(TrainConfig),
     )
     add_settings(made, {"--model": ("model.path", "a folder with a config.json, or a hub id")})
-    made.add_argument("--gpus", type=int, default=1, metavar="N", help="GPUs of the machine or cluster [%(default)s]")
-    made.add_argument("--gpu-memory", type=float, default=80.0, metavar="GB", help="GB of each [%(default)s]")
+    made.add_argument(
+        "--gpus", type=whole_number(0), default=1, metavar="N", help="GPUs of the machine or cluster [%(default)s]"
+    )
+    made.add_argument("--gpu-memory", type=gigabytes, default=80.0, metavar="GB", help="of each [%(default)s]")
     return made
 
 

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from search_agents.cli.arguments import RETRIEVER_HELP, Parser, no_settings, retriever_spec
+from search_agents.cli.arguments import RETRIEVER_HELP, Parser, no_settings, retriever_spec, whole_number
 from search_agents.cli.terminal import write
 from search_agents.methods.human import HOW_TO_PLAY, as_segment, read_line, shown_turn
 from search_env.render import end_spans, plain, visible
@@ -37,7 +37,7 @@ def parser(verb: str, purpose: str) -> Parser:
     made.add_argument("--data", metavar="FOLDER", help="data of the environment, if it is not embedded")
     made.add_argument("--split", default="train", help="split of the questions [%(default)s]")
     made.add_argument("--question", metavar="ID", help="id of a question, or its number from 0 [drawn by --seed]")
-    made.add_argument("--seed", type=int, default=0, help="which question is drawn [%(default)s]")
+    made.add_argument("--seed", type=whole_number(0), default=0, help="which question is drawn [%(default)s]")
     made.add_argument("--dialect", default="r1-searcher", help="protocol of tags [%(default)s]")
     made.add_argument("--retriever", default="bm25", metavar="SPEC", help=f"{RETRIEVER_HELP} [%(default)s]")
     made.add_argument("--reward", default="stage2", metavar="NAME", help="reward of the episode [%(default)s]")

@@ -86,7 +86,10 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["--seed"], ["unknown verb '--seed'"]),
         (["list", "reward"], ["unknown kind 'reward'", "Did you mean 'rewards'?"]),
         (["list", "rewards", "--jsn"], ["unknown argument '--jsn'", "search-env list --help"]),
-        (["play", "--seed", "x"], ["invalid int value", "search-env play --help"]),
+        (["play", "--seed", "-1"], ["'-1' is not a whole number of 0 or more", "search-env play --help"]),
+        (["plan", "--gpu-memory", "nan"], ["'nan' is not a number of gigabytes above 0"]),
+        (["plan", "--gpu-memory", "-5"], ["'-5' is not a number of gigabytes above 0"]),
+        (["plan", "--gpus", "-1"], ["'-1' is not a whole number of 0 or more"]),
         (["ask"], ["the following arguments are required", "search-env ask --help"]),
         (["train", "--sed", "1"], ["unknown argument '--sed'", "Did you mean --seed?"]),
         (["train", "--env", "X"], ["unknown argument '--env'", "Did you mean --env.id?"]),
@@ -108,6 +111,7 @@ def test_help_loads_nothing_heavy_and_takes_under_a_second_of_processor_time() -
         (["train", "--env.id", "SearchQA-HotpotQA-v1"], ["unknown environment", "SearchQA-HotpotQA-v0"]),
         (["train", "--env.dialect", "r1"], ["unknown dialect 'r1'"]),
         (["train", "--env.retriever", "bm52"], ["unknown retriever 'bm52'"]),
+        (["eval", "--retriever", "{name: cached, of: bm52}", "--dry-run"], ["unknown retriever 'bm52'"]),
         (["train", "--env.prompt", "nowhere.txt"], ["nowhere.txt"]),
         (["train", "--stages.0.reward", "stage3"], ["unknown reward"]),
         (["train", "--model", "./nowhere"], ["no model folder at './nowhere'"]),
@@ -214,7 +218,11 @@ def test_a_dry_run_of_a_training_opens_its_questions(tmp_path: Path, capsys: Cap
     argv = ["train", "--env.id", "SearchQA-HotpotQA-v0", "--dry-run"]
     assert main([*argv, "--data", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "unknown split 'test'. Known: train." in error and "--evaluation.split NAME" in error
+    assert (
+        "unknown split 'test'. Known: train." in error
+        and "--evaluation.split NAME" in error
+        and "--split NAME" in error
+    )
     assert main([*argv, "--data", str(tmp_path / "nowhere")]) == 2
     assert "no file or folder" in capsys.readouterr().err
     (tmp_path / "dev.jsonl").write_text(question)

@@ -59,6 +59,7 @@ def test_an_installed_agent_is_measured_like_any_method(tmp_path, monkeypatch, c
         (["dataset", "hotpotqa"], "the name 'hotpotqa' of the dataset is taken"),
         (["dataset", "HotpotQA"], "the name 'HotpotQA' of the dataset is taken"),
         (["reward", "stage2"], "the name 'stage2' of the reward is taken"),
+        (["reward", "f1"], "the name 'f1' of the reward is taken"),
         (["robot", "r2"], "invalid choice: 'robot'"),
     ],
 )

@@ -118,5 +118,5 @@ def _require_enough(totals: Totals, judge: str) -> None:
     if not enough:
         raise ConfigError(
             f"of {sum(totals)} training questions retrieval helped {totals.better} and harmed {totals.worse}: too few "
-            f"for judge={judge}. Label more questions with --questions; those that are labelled are kept."
+            f"for judge={judge}. Label more questions with --limit; those that are labelled are kept."
         )
