@@ -109,11 +109,11 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     (number_format,) = arguments.formats
-    make = {"ours": _ours, "padded": _padded, "trl": _trl}[arguments.contender.partition("-")[0]]
+    make = {"ours": our_learner, "padded": _padded, "trl": _trl}[arguments.contender.partition("-")[0]]
     prepare = make(arguments.model, number_format == "bfloat16", arguments.contender.endswith("lean"))
-    prepare(_rows(WARM_UP))()
+    prepare(ragged_rows(WARM_UP))()
     lengths = np.linspace(200, 2000, arguments.rows).astype(int).tolist()
-    work = prepare(_rows(lengths))
+    work = prepare(ragged_rows(lengths))
     before = _resident("VmRSS", reset=True)
     begun, cpu = time.perf_counter(), time.process_time()
     loss, grad_norm = work()
@@ -128,7 +128,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def _rows(lengths: Any) -> list[dict[str, torch.Tensor]]:
+def ragged_rows(lengths: Any) -> list[dict[str, torch.Tensor]]:
     """Episodes of random tokens: a prompt, then segments of 40 sampled tokens after each 120 of documents."""
     generator = torch.Generator().manual_seed(1)
     rows = []
@@ -154,7 +154,8 @@ Work = Callable[[], tuple[float, float]]
 Prepare = Callable[[list[dict[str, torch.Tensor]]], Work]
 
 
-def _ours(model: str, bfloat16: bool, lean: bool) -> Prepare:
+def our_learner(model: str, bfloat16: bool, lean: bool) -> Prepare:
+    """A step of our learner over given rows; it returns the loss and the norm of the gradient."""
     from ray.rllib.core import DEFAULT_MODULE_ID
     from search_agents.learning import ReinforcePPConfig
     from search_agents.learning.learner_group import Row, build_batches

@@ -43,7 +43,7 @@ from search_agents.learning.rl_module import (
     unpack,
 )
 from search_agents.learning.sharding import is_first, most, part_like, whole
-from search_agents.learning.torch_settings import use_torch
+from search_agents.learning.torch_settings import keep_memory, use_torch
 
 __all__ = [
     "LENGTHS",
@@ -83,6 +83,7 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
     def build(self) -> None:
         """Build module and optimizer."""
         use_torch(self.config.torch_threads)
+        keep_memory()
         super().build()
 
     def _make_module(self) -> Any:
