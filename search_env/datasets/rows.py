@@ -203,15 +203,17 @@ def parse_row(line: Line) -> Row:
     Raises:
         DatasetError: If it is not UTF-8, or not a JSON object.
     """
-    try:
-        value = parse_json(line.data, line.path, line.number)
-    except DatasetError as error:
-        raise DatasetError(f"{error}; write one object a line") from None
-    return Row.of(line.where, value)
+    return Row.of(line.where, parse_json(line.data, line.path, line.number, wanted="one object a line"))
 
 
-def parse_json(data: bytes, path: str | Path, line: int = 1) -> Any:
+def parse_json(data: bytes, path: str | Path, line: int = 1, *, wanted: str = "") -> Any:
     """Parse UTF-8 JSON that begins at a line of a file.
+
+    Args:
+        data: The JSON.
+        path: The file that holds it.
+        line: Where in the file.
+        wanted: What to write where this is no JSON.
 
     Raises:
         DatasetError: If it is not UTF-8 or not JSON; names file and line.
@@ -223,7 +225,7 @@ def parse_json(data: bytes, path: str | Path, line: int = 1) -> Any:
         problem = f"invalid UTF-8 (byte {data[error.start]:#x}); save the file as UTF-8"
     except json.JSONDecodeError as error:
         line += error.lineno - 1
-        problem = f"broken JSON at column {error.colno}: {error.msg}"
+        problem = f"broken JSON at column {error.colno}: {error.msg}" + (f"; write {wanted}" if wanted else "")
     except (ValueError, RecursionError) as error:
         problem = f"broken JSON: {error}"
     raise DatasetError(f"{path}:{line}: {problem}")
