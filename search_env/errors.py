@@ -40,6 +40,7 @@ __all__ = [
     "RetrieverUnavailable",
     "RunError",
     "SearchEnvError",
+    "pydantic_message",
     "unknown_name",
     "unknown_split",
     "wrong_settings",
@@ -132,6 +133,11 @@ def unknown_name(what: str, given: str, allowed: Iterable[str]) -> str:
     return f"unknown {what} {given!r}.{hint} Known: {', '.join(names)}."
 
 
+def pydantic_message(message: str) -> str:
+    """What pydantic says was wrong with a value, without the name that it gives to a validator's own words."""
+    return message.removeprefix("Value error, ")
+
+
 def wrong_settings(details: Iterable[Mapping[str, Any]], allowed: Iterable[str]) -> str:
     """Word what pydantic found wrong in the settings of a retriever or the options of a method.
 
@@ -145,7 +151,7 @@ def wrong_settings(details: Iterable[Mapping[str, Any]], allowed: Iterable[str])
     names = list(allowed)
     problems = []
     for detail in details:
-        text = detail["msg"]
+        text = pydantic_message(detail["msg"])
         if detail["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             close = difflib.get_close_matches(str(detail["loc"][-1]), names, n=1)
             text += f" (did you mean {close[0]!r}?)" if close else ""

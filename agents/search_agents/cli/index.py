@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from search_agents.cli.arguments import Parser, add_skip_malformed, no_settings, whole_number
 from search_agents.cli.terminal import write
 from search_env.datasets.corpora import SkippedRows
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, pydantic_message
 
 if TYPE_CHECKING:
     from search_env.retrieval.elasticsearch import ElasticsearchSettings
@@ -117,6 +117,7 @@ def _server(arguments: argparse.Namespace) -> ElasticsearchSettings:
         # Without the values: one of them may be a password.
         details = error.errors(include_input=False, include_url=False)
         problems = [
-            " ".join([*(f"--{key}".replace("_", "-") for key in detail["loc"]), detail["msg"]]) for detail in details
+            " ".join([*(f"--{key}".replace("_", "-") for key in detail["loc"]), pydantic_message(detail["msg"])])
+            for detail in details
         ]
         raise ConfigError("; ".join(problems)) from None

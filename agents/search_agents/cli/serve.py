@@ -8,7 +8,7 @@ from pathlib import Path
 
 from search_agents.cli.arguments import RETRIEVER_HELP, Parser, no_settings, retriever_spec
 from search_agents.cli.terminal import write
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, pydantic_message
 from search_env.render import visible
 
 __all__ = ["parser", "run"]
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, settings: Sequence[str]) -> int:
         limits = ServerSettings(default_top_k=arguments.top_k, max_top_k=arguments.max_top_k)
     except ValidationError as error:
         raise ConfigError(
-            f"--top-k {arguments.top_k} --max-top-k {arguments.max_top_k}: {error.errors()[0]['msg']}"
+            f"--top-k {arguments.top_k} --max-top-k {arguments.max_top_k}: {pydantic_message(error.errors()[0]['msg'])}"
         ) from None
     spec = retriever_spec(arguments.retriever)
     hosts = allowed_hosts(arguments.host, arguments.expose)

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from search_env.errors import ConfigError
+from search_env.errors import ConfigError, pydantic_message
 
 __all__ = [
     "Override",
@@ -267,7 +267,7 @@ def _problem(schema: type[BaseModel], key: Key, detail: ErrorDetails) -> str:
         return "unknown key." + (f" Did you mean {close!r}? " if close else " ") + known
     if detail["type"] == "missing":
         return "the key is missing."
-    text = detail["msg"].removeprefix("Value error, ")
+    text = pydantic_message(detail["msg"])
     if detail["type"] in ("tuple_type", "list_type"):
         item = detail["input"]
         text = "input should be a list" + ("" if isinstance(item, dict) else f", for example '[{item}]'")
