@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     text = page(rows, untrained["config"], trained, arguments.remark)
     print(text)
     if arguments.write:
-        kept = {"config": untrained["config"], "remark": arguments.remark, "training": trained, "sets": rows}
+        sets = {name: {method: _figures(row) for method, row in found.items()} for name, found in rows.items()}
+        kept = {"config": untrained["config"], "remark": arguments.remark, "training": trained, "sets": sets}
         (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
         curves = RESULTS / "real-questions"
@@ -71,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, run in zip(("imitation", "rl"), runs, strict=True):
             lines = [json.dumps(row) + "\n" for row in run.metrics()]
             (curves / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _figures(row: Json) -> Json:
+    """What the page tells of a row; the rest lies with the comparison that it comes from."""
+    return {key: row[key] for key in (*METRICS.values(), "n")}
 
 
 def _training(run: RunFolder) -> dict[str, Any]:
