@@ -99,14 +99,41 @@ class RunFolder:
         Raises:
             RunError: If it was changed since; names the keys.
         """
-        stored = self._read("config.json")
-        self.require_same(stored, "config.json")
+        self.require_same(self._read("config.json"), "config.json")
+        return self.started_with()
+
+    def started_with(self) -> RunConfig:
+        """The config that the run was started with, whatever has become of config.json since.
+
+        Raises:
+            RunError: If another version of search-env wrote it.
+        """
+        stored = self.meta()["config"]
         try:
             return (SFTConfig if "sft" in stored else TrainConfig).model_validate(stored)
         except ValueError as error:
             raise RunError(
-                f"{self.path / 'config.json'}: was written by another version of search-env: {error}"
+                f"{self.path / 'meta.json'}: was written by another version of search-env: {error}"
             ) from None
+
+    def change_config(self, config: RunConfig) -> None:
+        """Make the run one of another config, whose end is still to come.
+
+        A stop in between leaves a run that asks for the same change once more.
+
+        Raises:
+            RunError: If config.json was edited since the run was started; names the keys.
+        """
+        stored = config.model_dump(mode="json")
+        if self._read("config.json") != stored:
+            self.require_same(self._read("config.json"), "config.json")
+        elif self.meta()["config"] == stored:
+            return
+        (self.path / "summary.json").unlink(missing_ok=True)
+        for file in self.path.glob("evaluations/*after*"):
+            file.unlink()
+        write_json(self.path / "config.json", stored)
+        write_json(self.path / "meta.json", {**self.meta(), "config": stored})
 
     def require_same(self, config: Mapping[str, Any], source: str) -> None:
         """Refuse a config other than the one that the run was started with.

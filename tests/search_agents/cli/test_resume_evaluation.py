@@ -266,6 +266,12 @@ def test_settings_may_be_repeated_and_not_changed(
     assert main(["resume", str(out), "--seed", "0", "--evaluation.questions", str(QUESTIONS)]) == 0
 
 
+def test_an_evaluation_has_no_steps(argv: list[str], engine: Engine, tmp_path: Path, capsys: Captured) -> None:
+    interrupted(argv, tmp_path / "out", engine, after=1)
+    assert main(["resume", str(tmp_path / "out"), "--max-steps", "9"]) == 2
+    assert "--max-steps makes a training longer" in capsys.readouterr().err
+
+
 def test_a_begun_evaluation_is_not_begun_again_in_its_folder(
     argv: list[str], engine: Engine, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -264,6 +265,41 @@ def test_a_run_that_is_killed_and_interrupted_and_resumed_ends_as_if_it_had_not_
     assert "going on after step 3" in capsys.readouterr().out
     assert outcome(out) == outcome(finished)
     assert [attempt["after_step"] for attempt in json.loads((out / "meta.json").read_text())["attempts"]] == [0, 1, 3]
+
+
+def test_a_finished_run_made_longer_ends_as_if_it_had_been_so_long_from_the_start(
+    finished: Path, recipe: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    argv = ["train", "--config", str(recipe), "--stages.1.max-steps", "4", "--out", str(tmp_path / "at-once")]
+    assert main(argv) == 0
+    shutil.copytree(finished, tmp_path / "longer")
+    assert main(["resume", str(tmp_path / "longer"), "--max-steps", "4"]) == 0
+    assert "going on after step 4" in capsys.readouterr().out
+    assert outcome(tmp_path / "longer") == outcome(tmp_path / "at-once") != outcome(finished)
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("longer", "at-once")]
+    assert summaries[0]["after"]["f1"] == summaries[1]["after"]["f1"] and summaries[0]["steps"]["stage2"] == 4
+
+    before = outcome(tmp_path / "longer")
+    assert main(["resume", str(tmp_path / "longer"), "--max-steps", "4"]) == 0
+    assert "nothing to go on with" in capsys.readouterr().out and outcome(tmp_path / "longer") == before
+
+
+def test_a_run_that_cannot_be_made_longer_is_left_as_it_is(finished: Path, tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    before = outcome(run)
+    for steps, message in (("1", "stage2, has 2 steps already"), ("0", "--max-steps")):
+        assert main(["resume", str(run), "--max-steps", steps]) == 2
+        assert message in capsys.readouterr().err
+    shutil.move(run / "checkpoints", tmp_path / "elsewhere")
+    assert main(["resume", str(run), "--max-steps", "4"]) == 2
+    assert "no checkpoint left to go on from" in capsys.readouterr().err
+    shutil.move(tmp_path / "elsewhere", run / "checkpoints")
+    (run / "metrics.jsonl").write_text("".join((run / "metrics.jsonl").read_text().splitlines(keepends=True)[:3]))
+    assert main(["resume", str(run), "--max-steps", "4"]) == 2
+    assert "stage2, ended by `until` after 1 of 2 steps" in capsys.readouterr().err
+    shutil.copy(finished / "metrics.jsonl", run / "metrics.jsonl")
+    assert outcome(run) == before and (run / "summary.json").exists()
 
 
 def test_an_interrupt_during_an_evaluation_stops_at_once_and_that_evaluation_is_done_again(
