@@ -89,8 +89,11 @@ def retriever_spec(text: str) -> str | dict[str, Any]:
         return read_retriever(text)
     try:
         spec: dict[str, Any] = parse_yaml(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{text!r} is not a mapping. Write for example '{{name: bm25, index: FOLDER}}'.") from None
+    except yaml.YAMLError as error:
+        reason = "" if isinstance(error, yaml.MarkedYAMLError) else f": {error}"
+        raise ConfigError(
+            f"{text!r} is not a mapping{reason}. Write for example '{{name: bm25, index: FOLDER}}'."
+        ) from None
     return spec
 
 

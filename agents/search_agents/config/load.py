@@ -176,14 +176,25 @@ def parse_yaml(text: str) -> Any:
     """Plain values from YAML.
 
     Raises:
-        yaml.YAMLError: If it is not YAML, or cannot be the value that it looks like: a month of 13, ``!!int x``.
+        yaml.YAMLError: If it is not YAML, or cannot be the value that it looks like: a month of 13, ``!!int x``; or
+            has a key that is no text: ``off`` is false in YAML.
     """
     try:
-        return yaml.safe_load(text)
+        return _with_text_keys(yaml.safe_load(text))
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # Its constructors check nothing.
         raise yaml.YAMLError(f"a value cannot be read ({error}); put it in quotes if it is text") from error
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        wrong = [key for key in value if not isinstance(key, str)]
+        if wrong:
+            raise yaml.YAMLError(f"one of its keys means {wrong[0]!r}; put it in quotes if it is text")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _with_text_keys(item)
+    return value
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -230,20 +241,23 @@ def _assign(values: dict[str, Any], override: Override, sources: dict[Key, str])
         elif not isinstance(place, dict):
             raise ConfigError(f"{override.source}: {where} is a value, it has no keys of its own.")
         if depth == len(parts) - 1:
-            place[part] = _plain(override.value)
+            place[part] = _plain(override)
         elif isinstance(place, dict) and place.get(part) is None:
             place[part] = {}
         place = place[part]
     sources[tuple(parts)] = override.source
 
 
-def _plain(text: str) -> Any:
+def _plain(given: Override) -> Any:
     # Numbers and booleans stay text here: the schema knows which of them a key wants.
+    text = given.value
     if text in ("null", "none", "None") or text[:1] in "[{":
         try:
             return parse_yaml("null" if text.lower() == "none" else text)
-        except yaml.YAMLError:
-            return text
+        except yaml.YAMLError as error:
+            if text[:1] + text[-1:] in ("[]", "{}"):
+                reason = getattr(error, "problem", None) or error
+                raise ConfigError(f"{given.source}: {text} cannot be read as YAML: {reason}.") from None
     return text
 
 

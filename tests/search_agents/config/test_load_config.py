@@ -105,6 +105,7 @@ def test_a_config_is_frozen() -> None:
         ("run: {seed: 2026-13-01}", ["mine.yaml: is not YAML: a value cannot be read (month must be", "in quotes"]),
         ("run: {seed: !!int x}", ["mine.yaml: is not YAML: a value cannot be read (invalid literal"]),
         ("run: {seed: !!bool x}", ["mine.yaml: is not YAML: a value cannot be read ('x')"]),
+        ("env: {retriever: {name: cached, off: bm25}}", ["mine.yaml: is not YAML: one of its keys means False; put"]),
         ("[" * 1500, ["mine.yaml: is not YAML: it is nested too deeply"]),
     ],
 )  # fmt: skip
@@ -138,6 +139,8 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         (["--learner.lr", "x"], "--learner.lr: learner.lr: input should be a valid number"),
         (["--stages.7.max-steps", "1"], "--stages.7.max-steps: stages has items 0 to 1, not 7."),
         (["--stages.first.max-steps", "1"], "stages has items 0 to 1, not 'first'."),
+        (["--env.retriever", "{name: [bm25}"], "--env.retriever: {name: [bm25} cannot be read as YAML: expected"),
+        (["--env.retriever", "{off: bm25}"], "{off: bm25} cannot be read as YAML: one of its keys means False; put"),
         (["--learner.lr.x", "1"], "--learner.lr.x: learner.lr is a value, it has no keys of its own."),
     ],
 )
