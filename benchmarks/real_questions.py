@@ -7,7 +7,8 @@
 
 The runs are those that trained the two models: their commands, times and curves are kept with the table. The methods
 without training are those of benchmarks/results/methods. That sets, number of questions, retriever, k and budgets are
-the same is checked; only the prompt differs, for a trained model needs no explanation.
+the same is checked; only the prompt differs, for a trained model needs no explanation. A comparison of a copy of the
+RL's run from before it was made longer gives one more row: --earlier STEPS FOLDER.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from search_agents.evaluation.paired import compare_runs, read_run
 from search_agents.evaluation.plots import plot_training
 from search_agents.evaluation.report import table
+from search_agents.evaluation.resampling import Difference
 from search_agents.learning.run_folder import RunFolder
 
 from benchmarks.methods import require_same_setting
@@ -31,6 +35,7 @@ MADE_UP = "FictionalWiki-v0"
 BOUNDS = ("oracle", "random")
 """Rows that are no methods of a model."""
 IMITATION = "imitation of annotated ways"
+RL = "RL after that"
 AIM = {"HotpotQA-v0": 48, "2WikiMultiHopQA-v0": 22}
 """Relative gain in ACC_R, in percent, over the best method without RL."""
 _HELD_OUT = {"f1": "F1", "cem": "ACC_R", "search_rate": "search rate", "format_rate": "format rate"}
@@ -43,27 +48,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", type=Path, default=RESULTS / "methods", help="comparison of the untrained model")
     parser.add_argument("--imitation", type=Path, required=True, help="comparison of the model after its warm-up")
     parser.add_argument("--rl", type=Path, required=True, help="comparison of the model after RL")
+    parser.add_argument(
+        "--earlier", nargs=2, metavar=("STEPS", "FOLDER"), help="comparison of the model after its first STEPS of RL"
+    )
     parser.add_argument("--runs", type=Path, nargs=2, required=True, help="run folders of the imitation and of the RL")
     parser.add_argument("--remark", default="", help="what else a reader must know")
     parser.add_argument("--write", action="store_true", help=f"keep it in {RESULTS.name}/")
     arguments = parser.parse_args(argv)
-    untrained, imitation, rl = (
-        json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        for folder in (arguments.methods, arguments.imitation, arguments.rl)
-    )
-    for trained in (imitation, rl):
-        require_same_setting(untrained["config"], trained["config"])
-    shared = [
-        name for name in untrained["sets"] if name in imitation["sets"] and name in rl["sets"] and name != MADE_UP
-    ]
-    rows = {name: _rows(untrained, imitation, rl, name) for name in shared}
     runs = [RunFolder(folder) for folder in arguments.runs]
     trained = [_training(run) for run in runs]
-    text = page(rows, untrained["config"], trained, arguments.remark)
+    untrained = _results(arguments.methods)
+    models = {IMITATION: _results(arguments.imitation)}
+    if arguments.earlier:
+        models[_after(arguments.earlier[0])] = _results(Path(arguments.earlier[1]))
+    models[_after(trained[1]["steps"])] = _results(arguments.rl)
+    for model in models.values():
+        require_same_setting(untrained["config"], model["config"])
+    shared = [
+        name
+        for name in untrained["sets"]
+        if name != MADE_UP and all(name in model["sets"] for model in models.values())
+    ]
+    rows = {name: _rows(untrained, models, name) for name in shared}
+    gained = {name: _paired(arguments.imitation, arguments.rl, name) for name in shared}
+    text = page(rows, untrained["config"], trained, gained, arguments.remark)
     print(text)
     if arguments.write:
         sets = {name: {method: _figures(row) for method, row in found.items()} for name, found in rows.items()}
         kept = {"config": untrained["config"], "remark": arguments.remark, "training": trained, "sets": sets}
+        kept["paired"] = {name: {key: asdict(each) for key, each in found.items()} for name, found in gained.items()}
         (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
         curves = RESULTS / "real-questions"
@@ -72,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, run in zip(("imitation", "rl"), runs, strict=True):
             lines = [json.dumps(row) + "\n" for row in run.metrics()]
             (curves / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def _results(folder: Path) -> Any:
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def _after(steps: int | str) -> str:
+    return f"{RL}, {steps} steps"
 
 
 def _figures(row: Json) -> Json:
@@ -96,19 +117,28 @@ def _training(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def _rows(untrained: Json, imitation: Json, rl: Json, name: str) -> dict[str, Json]:
-    rows = {
-        **{method: row for method, row in untrained["sets"][name].items() if method not in BOUNDS},
-        IMITATION: imitation["sets"][name]["r1-searcher"],
-        "RL after that": rl["sets"][name]["r1-searcher"],
-    }
+def _rows(untrained: Json, models: Mapping[str, Json], name: str) -> dict[str, Json]:
+    rows = {method: row for method, row in untrained["sets"][name].items() if method not in BOUNDS}
+    rows |= {label: model["sets"][name]["r1-searcher"] for label, model in models.items()}
     if len({row["n"] for row in rows.values()}) > 1:
         asked = ", ".join(f"{method} {row['n']}" for method, row in rows.items())
         raise SystemExit(f"not all were asked as many questions of {name}: {asked}")
     return rows
 
 
-def page(sets: Mapping[str, Mapping[str, Json]], config: Json, trained: Sequence[Json], remark: str) -> str:
+def _paired(imitation: Path, rl: Path, name: str) -> dict[str, Difference]:
+    """What RL gained over the imitation on one set, question by question."""
+    found = compare_runs(*(read_run(folder / name / "r1-searcher") for folder in (imitation, rl)))
+    return {key: found.metrics[key] for key in METRICS.values()}
+
+
+def page(
+    sets: Mapping[str, Mapping[str, Json]],
+    config: Json,
+    trained: Sequence[Json],
+    gained: Mapping[str, Mapping[str, Difference]],
+    remark: str,
+) -> str:
     """The table of all sets, what RL gained on each, and how the models were trained."""
     env, model = config["env"], Path(config["model"]["path"]).name
     methods = dict.fromkeys(method for rows in sets.values() for method in rows)
@@ -120,6 +150,9 @@ def page(sets: Mapping[str, Mapping[str, Json]], config: Json, trained: Sequence
         *([remark] if remark else []),
         table(head, [[method, *_cells(method, sets)] for method in methods]),
         *gains(sets),
+        "RL minus imitation, question by question (95 % interval of a paired bootstrap; p of a permutation test, not "
+        "corrected for how many there are):",
+        table(["set", *METRICS], [[name.removesuffix("-v0"), *_differences(found)] for name, found in gained.items()]),
         "\n".join(f"* {kind}: {_told(run)}" for kind, run in zip(("imitation", "RL"), trained, strict=True)),
         "![Rewards, scores and searches of the RL, step by step](real-questions/training.png)",
     ]
@@ -136,6 +169,10 @@ def _told(run: Json) -> str:
     )
 
 
+def _differences(found: Mapping[str, Difference]) -> list[str]:
+    return [f"{d.difference:+.3f} ({d.low:+.3f} to {d.high:+.3f}, p = {d.p_value:.2g})" for d in found.values()]
+
+
 def _cells(method: str, sets: Mapping[str, Mapping[str, Json]]) -> list[str]:
     keys = METRICS.values()
     return [f"{rows[method][key]:.3f}" if method in rows else "-" for rows in sets.values() for key in keys]
@@ -145,9 +182,11 @@ def gains(sets: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
     """A line for each set: what RL gained over all else, over all that is not trained, and over what it began with."""
     for name, rows in sets.items():
         scores = {method: row["cem"] for method, row in rows.items()}
-        *others, (_, began), (_, reached) = scores.items()
-        best, score = max([*others, (IMITATION, began)], key=lambda other: other[1])
-        untrained, untrained_score = max(others, key=lambda other: other[1])
+        *_, reached = scores.values()
+        without = {method: score for method, score in scores.items() if not method.startswith(RL)}
+        best, score = max(without.items(), key=lambda other: other[1])
+        began = without.pop(IMITATION)
+        untrained, untrained_score = max(without.items(), key=lambda other: other[1])
         aim = f" where {AIM[name]:+d} % was the aim" if name in AIM else ""
         told = (
             f"ACC_R {reached:.3f}",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
+
+from search_agents.evaluation.resampling import paired_difference
 
 from benchmarks import evidence, real_questions
 
@@ -65,6 +68,18 @@ def arguments(tmp_path: Path, rl: float, imitation: float, **changed: Any) -> li
     return [*(word for pair in found.items() for word in pair), "--runs", *runs]
 
 
+@pytest.fixture(autouse=True)
+def episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of the comparisons' episodes: two questions of each set."""
+
+    def compare(a: Path, b: Path) -> SimpleNamespace:
+        assert (a.parts[-3], b.parts[-3]) == ("warm", "rl") and a.parts[-2:] == b.parts[-2:]
+        return SimpleNamespace(metrics={"cem": paired_difference([0, 0], [1, 0]), "f1": paired_difference([0], [1])})
+
+    monkeypatch.setattr(real_questions, "read_run", lambda folder: folder)
+    monkeypatch.setattr(real_questions, "compare_runs", compare)
+
+
 def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +94,7 @@ def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
         "+50 % over the best that is not trained (ircot), +20 % over the imitation that it began with."
     )
     assert "MuSiQue: ACC_R 0.300, +20 % over the best" in musique and "+0.300 over the best that is not" in musique
+    assert "| HotpotQA | +0.500 (+0.000 to +1.000, p = 1) | +1.000 (" in text
     assert "oracle" not in text and "FictionalWiki" not in text and "On a desk." in text
     assert (tmp_path / "real-questions.md").read_text() + "\n" == text
     assert "0.300" in "\n".join(evidence._real(tmp_path))
@@ -94,11 +110,25 @@ def test_gains_are_over_the_best_of_each_kind_and_bounds_are_no_methods(
     }
 
 
+def test_an_earlier_model_of_the_rl_has_a_row_and_is_not_what_the_gain_is_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(tmp_path, rl=0.5, imitation=0.25)
+    earlier = {name: {"r1-searcher": 0.4} for name in ("HotpotQA-v0", "MuSiQue-v0")}
+    real_questions.main([*given, "--earlier", "7", comparison(tmp_path / "earlier", earlier)])
+    text = capsys.readouterr().out
+    assert "| RL after that, 7 steps      |          0.400 |" in text
+    assert "HotpotQA: ACC_R 0.500, +100 % over the best without RL (imitation" in text
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
         ({"top_k": 5}, r"differ in env\.top_k; ask all by the same"),
-        ({"n": 24}, "not all were asked as many questions of HotpotQA-v0: naive-generation 100, .*RL after that 24"),
+        (
+            {"n": 24},
+            "not all were asked as many questions of HotpotQA-v0: naive-generation 100, .*RL after that, 1 steps 24",
+        ),
         ({"data": "other"}, "the data of SearchQA-"),
     ],
 )
