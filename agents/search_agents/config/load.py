@@ -180,21 +180,26 @@ def parse_yaml(text: str) -> Any:
             has a key that is no text: ``off`` is false in YAML.
     """
     try:
-        return _with_text_keys(yaml.safe_load(text))
+        values = yaml.safe_load(text)
+        _require_text_keys(values, set())
+        return values
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # Its constructors check nothing.
         raise yaml.YAMLError(f"a value cannot be read ({error}); put it in quotes if it is text") from error
 
 
-def _with_text_keys(value: Any) -> Any:
+def _require_text_keys(value: Any, seen: set[int]) -> None:
+    if id(value) in seen:  # an anchor, which may stand for a thousand places, or for a place in itself
+        return
+    seen.add(id(value))
     if isinstance(value, dict):
-        wrong = [key for key in value if not isinstance(key, str)]
-        if wrong:
+        if wrong := [key for key in value if not isinstance(key, str)]:
             raise yaml.YAMLError(f"one of its keys means {wrong[0]!r}; put it in quotes if it is text")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _with_text_keys(item)
-    return value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _require_text_keys(item, seen)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

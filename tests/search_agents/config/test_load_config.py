@@ -20,7 +20,7 @@ from search_agents.config import (
     parse_setting,
     recipes,
 )
-from search_agents.config.load import dotted_keys
+from search_agents.config.load import dotted_keys, read_yaml
 from search_agents.config.recipes import find_prompt, read_retriever
 
 from search_env.errors import ConfigError
@@ -123,6 +123,11 @@ def test_weights_in_bfloat16_are_only_trained_by_adapters(schema: type[TrainConf
         schema.model_validate({"model": {"dtype": "bfloat16"}})
     adapted = schema.model_validate({"model": {"dtype": "bfloat16"}, "learner": {"lora": {"rank": 4}}})
     assert adapted.model.dtype == "bfloat16"
+
+
+def test_anchors_that_stand_for_a_billion_places_or_for_themselves_are_read_at_once(tmp_path: Path) -> None:
+    lines = ["l0: &l0 [x]", *(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)), "a: &a [*a]"]
+    assert set(read_yaml(write(tmp_path, "\n".join(lines)))) == {*(f"l{n}" for n in range(10)), "a"}
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
