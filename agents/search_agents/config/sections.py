@@ -147,7 +147,7 @@ class VLLMSection(Section):
     """Most tokens of one text with its prompt; null takes as many as the model can."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number format of its weights; null takes that of the model. A learner in float32 that computes in bfloat16
-    (learner.autocast) is sampled with half the memory in bfloat16."""
+    (learner.autocast) is to be sampled in bfloat16, too, which takes half the memory."""
     kv_cache_gb: PositiveFloat = 2.0
     """Memory of its key-value cache in GiB, on each of its GPUs; what does not fit waits."""
     tensor_parallel_size: PositiveInt = 1
@@ -241,7 +241,7 @@ class OptimizerSection(Section):
     micro_batch_tokens: PositiveInt = 4096
     """Most tokens of one forward pass, padding included if there is any; bounds the memory."""
     autocast: bool = False
-    """Compute in bfloat16 while the weights keep their number format."""
+    """Compute in bfloat16, episodes as well, while the weights keep their number format."""
     packing: bool = True
     """Compute no padding: rows lie one behind the other. Models of a few million parameters are faster without."""
     gradient_checkpointing: bool = False

@@ -155,7 +155,9 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
                 name, which it passes through here; it has no effect.)
             dtype: Number format of the weights: ``float32``, or with `lora`, whose adapters are in float32 always, also
                 ``bfloat16`` or ``auto`` (as saved).
-            autocast: Whether the learner computes in bfloat16 while the weights keep their format.
+            autocast: Whether the learner computes in bfloat16 while weights keep their format. ``transformers`` then
+                samples in it, too: bfloat16 rounds away steps that float32 sees, so a policy that is sampled in float32
+                comes to be another one than is trained.
             engine: What samples: ``transformers``, on the module's own weights, or ``vllm``, on a copy that takes over
                 the module's weights before it samples.
             continuous: Whether ``transformers`` plays each episode in its own time; see `TransformersEngine`.

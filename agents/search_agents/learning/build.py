@@ -260,7 +260,9 @@ def evaluation_engine(algorithm: ReinforcePP, scratch: Path) -> TransformersEngi
 
 def _shared_engine(algorithm: ReinforcePP) -> TransformersEngine:
     module = algorithm.learner_group._learner.module[DEFAULT_MODULE_ID]
-    return TransformersEngine(module.model, module.tokenizer, continuous=algorithm.config.continuous)
+    return TransformersEngine(
+        module.model, module.tokenizer, autocast=algorithm.config.autocast, continuous=algorithm.config.continuous
+    )
 
 
 def _free_device() -> str:

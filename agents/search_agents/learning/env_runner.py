@@ -72,7 +72,12 @@ class TextEnvRunner(EnvRunner, Checkpointable):  # type: ignore[misc]  # ray is 
     def _make_engine(self) -> TransformersEngine | VLLMEngine:
         """What samples, on the module's own weights or, with vLLM, on a copy that `sample` renews."""
         if self.config.engine == "transformers":
-            return TransformersEngine(self.module.model, self.module.tokenizer, continuous=self.config.continuous)
+            return TransformersEngine(
+                self.module.model,
+                self.module.tokenizer,
+                autocast=self.config.autocast,
+                continuous=self.config.continuous,
+            )
         return VLLMEngine(
             self.config.model_path,
             dtype=self.config.engine_dtype or self.config.dtype,

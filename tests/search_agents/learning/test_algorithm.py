@@ -15,6 +15,7 @@ import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from search_agents.learning import ReinforcePP, ReinforcePPConfig
+from search_agents.learning.build import evaluation_engine
 from search_agents.learning.checkpoint import load_checkpoint, save_checkpoint
 
 from search_env.errors import ConfigError, ModelError, RetrieverUnavailable, RunError
@@ -73,6 +74,15 @@ def test_what_the_engine_sampled_is_what_the_learner_evaluates(build: Build) -> 
     learners = algo.train()["learners"][DEFAULT_MODULE_ID]
     assert abs(learners["kl"]) < 1e-6 and learners["clip_fraction"] == 0.0
     assert abs(learners["mismatch_kl"]) < 1e-5
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_episodes_are_sampled_and_models_measured_in_the_format_that_is_trained(
+    build: Build, tmp_path: Path, autocast: bool
+) -> None:
+    algo = build(autocast=autocast)
+    assert algo.env_runner.engine.autocast is autocast
+    assert evaluation_engine(algo, tmp_path).autocast is autocast
 
 
 def test_without_the_mask_documents_are_trained_on_from_an_importance_ratio_of_one(
