@@ -39,8 +39,7 @@ def parser(verb: str, purpose: str) -> Parser:
         examples=(
             "search-env resume outputs/fictional-wiki-20260101-120000",
             "search-env resume outputs/eval-r1-searcher-20260101-120000",
-            "search-env resume outputs/my-run --config fictional-wiki --seed 1 --display plain",
-            "search-env resume outputs/my-run --max-steps 60",
+            "search-env resume outputs/my-run --max-steps 60 --display plain",
         ),
         more="Settings may be given as for the verb that began it; they must be those of the run.",
     )
