@@ -115,8 +115,12 @@ def _gains(without: Mapping[str, Sequence[Json]], after: Sequence[Json]) -> Iter
 
 
 def _real(results: Path) -> Iterator[str]:
-    yield "### Beside every method of the same model"
-    yield _page_of(results / "real-questions.md")
+    pages = sorted(results.glob("real-questions*.md"))
+    for file in pages:
+        yield f"##{file.read_text(encoding='utf-8').splitlines()[0]}"
+        yield _page_of(file)
+    if not pages:
+        yield NOT_YET
     recipes = {file.parent.name for file in results.glob("*/summary-seed*.json")} - {"fictional-wiki"}
     for name in sorted(recipes):  # every other recipe is of real questions
         yield f"### {name}"

@@ -18,7 +18,7 @@ from typing import Any
 from search_agents.evaluation.report import table
 from search_agents.learning.run_folder import RunFolder
 
-from benchmarks.results.collect import without_folders
+from benchmarks.results.collect import origin
 
 RESULT = Path(__file__).parent / "results" / "number-format.json"
 COLUMNS = {
@@ -50,12 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _told(run: RunFolder) -> dict[str, Any]:
     meta = run.meta()
-    machine = meta["machine"]
     return {
-        "command": without_folders(meta["command"]),
-        "date": meta["started"][:10],
+        **origin(meta),
         "commit": meta["commit"],
-        "machine": f"{machine['cores']} cores of {machine['processor']}",
         "steps": [{key: row[key] for key in ("step", "stage", *COLUMNS)} for row in run.metrics()],
     }
 

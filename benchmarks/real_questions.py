@@ -9,6 +9,11 @@ The runs are those that trained the two models: their commands, times and curves
 without training are those of benchmarks/results/methods. That sets, number of questions, retriever, k and budgets are
 the same is checked; only the prompt differs, for a trained model needs no explanation. A comparison of a copy of the
 RL's run from before it was made longer gives one more row: --earlier STEPS FOLDER.
+
+Of RL from zero, give the comparison of the model that it began with, in the prompt that it was trained with:
+
+    python benchmarks/real_questions.py --methods outputs/methods --untrained outputs/untrained-asked \
+      --rl outputs/rl-asked --runs outputs/rl --name real-questions-zero --write
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from search_agents.evaluation.resampling import Difference
 from search_agents.learning.run_folder import RunFolder
 
 from benchmarks.methods import require_same_setting
-from benchmarks.results.collect import without_folders
+from benchmarks.results.collect import origin
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"ACC_R": "cem", "F1": "f1"}
@@ -35,7 +40,7 @@ MADE_UP = "FictionalWiki-v0"
 BOUNDS = ("oracle", "random")
 """Rows that are no methods of a model."""
 IMITATION = "imitation of annotated ways"
-RL = "RL after that"
+UNTRAINED = "r1-searcher, the prompt of the RL"
 AIM = {"HotpotQA-v0": 48, "2WikiMultiHopQA-v0": 22}
 """Relative gain in ACC_R, in percent, over the best method without RL."""
 _HELD_OUT = {"f1": "F1", "cem": "ACC_R", "search_rate": "search rate", "format_rate": "format rate"}
@@ -46,22 +51,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Put the table together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", type=Path, default=RESULTS / "methods", help="comparison of the untrained model")
-    parser.add_argument("--imitation", type=Path, required=True, help="comparison of the model after its warm-up")
+    began = parser.add_mutually_exclusive_group(required=True)
+    began.add_argument("--imitation", type=Path, help="comparison of the model after its warm-up")
+    began.add_argument("--untrained", type=Path, help="comparison of the model that RL from zero began with")
     parser.add_argument("--rl", type=Path, required=True, help="comparison of the model after RL")
     parser.add_argument(
         "--earlier", nargs=2, metavar=("STEPS", "FOLDER"), help="comparison of the model after its first STEPS of RL"
     )
-    parser.add_argument("--runs", type=Path, nargs=2, required=True, help="run folders of the imitation and of the RL")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", required=True, help="run folders: the imitation's, and the RL's"
+    )
+    parser.add_argument("--name", default="real-questions", help="of the page; begins with real-questions")
     parser.add_argument("--remark", default="", help="what else a reader must know")
     parser.add_argument("--write", action="store_true", help=f"keep it in {RESULTS.name}/")
     arguments = parser.parse_args(argv)
-    runs = [RunFolder(folder) for folder in arguments.runs]
-    trained = [_training(run) for run in runs]
-    untrained = _results(arguments.methods)
-    models = {IMITATION: _results(arguments.imitation)}
-    if arguments.earlier:
-        models[_after(arguments.earlier[0])] = _results(Path(arguments.earlier[1]))
-    models[_after(trained[1]["steps"])] = _results(arguments.rl)
+    kinds = ("imitation", "RL") if arguments.imitation else ("RL",)
+    if len(arguments.runs) != len(kinds):
+        parser.error(f"--runs takes the run folders of {' and '.join(kinds)} here, not {len(arguments.runs)} folders")
+    runs = dict(zip(kinds, map(RunFolder, arguments.runs), strict=True))
+    untrained, models = _results(arguments.methods), _models(arguments, len(runs["RL"].metrics()))
     for model in models.values():
         require_same_setting(untrained["config"], model["config"])
     shared = [
@@ -69,30 +77,41 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in untrained["sets"]
         if name != MADE_UP and all(name in model["sets"] for model in models.values())
     ]
-    rows = {name: _rows(untrained, models, name) for name in shared}
-    gained = {name: _paired(arguments.imitation, arguments.rl, name) for name in shared}
-    text = page(rows, untrained["config"], trained, gained, arguments.remark)
+    trained = {kind: _training(run) for kind, run in runs.items()}
+    sets = {name: _rows(untrained, models, name) for name in shared}
+    began = arguments.imitation or arguments.untrained
+    gained = {name: _paired(began, arguments.rl, name) for name in shared}
+    text = page(sets, untrained["config"], trained, gained, remark=arguments.remark, name=arguments.name)
     print(text)
     if arguments.write:
-        sets = {name: {method: _figures(row) for method, row in found.items()} for name, found in rows.items()}
-        kept = {"config": untrained["config"], "remark": arguments.remark, "training": trained, "sets": sets}
-        kept["paired"] = {name: {key: asdict(each) for key, each in found.items()} for name, found in gained.items()}
-        (RESULTS / "real-questions.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        (RESULTS / "real-questions.md").write_text(text, encoding="utf-8")
-        curves = RESULTS / "real-questions"
-        curves.mkdir(exist_ok=True)
-        plot_training([runs[1].metrics()], curves)
-        for name, run in zip(("imitation", "rl"), runs, strict=True):
+        _keep(arguments, text, {"config": untrained["config"], "training": trained, "sets": sets, "paired": gained})
+        for kind, run in runs.items():
             lines = [json.dumps(row) + "\n" for row in run.metrics()]
-            (curves / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+            (RESULTS / arguments.name / f"{kind.lower()}.jsonl").write_text("".join(lines), encoding="utf-8")
+        plot_training([runs["RL"].metrics()], RESULTS / arguments.name)
+
+
+def _models(arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
+    """The comparisons of the model at its stages, by the label of its row; that after all of the RL comes last."""
+    rl = "RL after that" if arguments.imitation else "RL from zero"
+    models = {IMITATION if arguments.imitation else UNTRAINED: arguments.imitation or arguments.untrained}
+    if arguments.earlier:
+        models[f"{rl}, {arguments.earlier[0]} steps"] = Path(arguments.earlier[1])
+    models[f"{rl}, {steps} steps"] = arguments.rl
+    return {label: _results(folder) for label, folder in models.items()}
+
+
+def _keep(arguments: argparse.Namespace, text: str, found: Json) -> None:
+    (RESULTS / arguments.name).mkdir(exist_ok=True)
+    (RESULTS / f"{arguments.name}.md").write_text(text, encoding="utf-8")
+    sets = {name: {method: _figures(row) for method, row in rows.items()} for name, rows in found["sets"].items()}
+    paired = {name: {key: asdict(each) for key, each in gained.items()} for name, gained in found["paired"].items()}
+    kept = {**found, "remark": arguments.remark, "sets": sets, "paired": paired}
+    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def _results(folder: Path) -> Any:
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
-
-
-def _after(steps: int | str) -> str:
-    return f"{RL}, {steps} steps"
 
 
 def _figures(row: Json) -> Json:
@@ -102,15 +121,11 @@ def _figures(row: Json) -> Json:
 
 def _training(run: RunFolder) -> dict[str, Any]:
     """How a model was trained, and what its run measured on held-out questions of the sets that it was trained on."""
-    meta = run.meta()
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
-    machine = meta["machine"]
     told = {name: {key: summary[name][key] for key in _HELD_OUT} for name in ("before", "after")}
     return {
-        "command": without_folders(meta["command"]),
-        "date": meta["started"][:10],
+        **origin(run.meta()),
         "minutes": round(summary["seconds"] / 60),
-        "machine": f"{machine['cores']} cores of {machine['processor']}",
         "steps": len(run.metrics()),
         "questions": summary["after"]["n"],
         **told,
@@ -126,35 +141,38 @@ def _rows(untrained: Json, models: Mapping[str, Json], name: str) -> dict[str, J
     return rows
 
 
-def _paired(imitation: Path, rl: Path, name: str) -> dict[str, Difference]:
-    """What RL gained over the imitation on one set, question by question."""
-    found = compare_runs(*(read_run(folder / name / "r1-searcher") for folder in (imitation, rl)))
+def _paired(began: Path, rl: Path, name: str) -> dict[str, Difference]:
+    """What RL gained on one set over what it began with, question by question."""
+    found = compare_runs(*(read_run(folder / name / "r1-searcher") for folder in (began, rl)))
     return {key: found.metrics[key] for key in METRICS.values()}
 
 
 def page(
     sets: Mapping[str, Mapping[str, Json]],
     config: Json,
-    trained: Sequence[Json],
+    trained: Mapping[str, Json],
     gained: Mapping[str, Mapping[str, Difference]],
+    *,
     remark: str,
+    name: str,
 ) -> str:
     """The table of all sets, what RL gained on each, and how the models were trained."""
     env, model = config["env"], Path(config["model"]["path"]).name
     methods = dict.fromkeys(method for rows in sets.values() for method in rows)
-    head = ["method", *(f"{name.removesuffix('-v0')} {metric}" for name in sets for metric in METRICS)]
+    head = ["method", *(f"{each.removesuffix('-v0')} {metric}" for each in sets for metric in METRICS)]
+    paired = [[each.removesuffix("-v0"), *_differences(found)] for each, found in gained.items()]
     parts = [
-        "# A trained model on real questions",
-        f"{model}, {config['evaluation']['questions']} questions of each set, {env['retriever']}, k = {env['top_k']}, "
+        f"# {model} on real questions",
+        f"{config['evaluation']['questions']} questions of each set, {env['retriever']}, k = {env['top_k']}, "
         f"at most {env['max_searches']} searches, greedy.",
         *([remark] if remark else []),
         table(head, [[method, *_cells(method, sets)] for method in methods]),
         *gains(sets),
-        "RL minus imitation, question by question (95 % interval of a paired bootstrap; p of a permutation test, not "
-        "corrected for how many there are):",
-        table(["set", *METRICS], [[name.removesuffix("-v0"), *_differences(found)] for name, found in gained.items()]),
-        "\n".join(f"* {kind}: {_told(run)}" for kind, run in zip(("imitation", "RL"), trained, strict=True)),
-        "![Rewards, scores and searches of the RL, step by step](real-questions/training.png)",
+        f"RL minus {'imitation' if IMITATION in methods else 'untrained'}, question by question (95 % interval of a "
+        "paired bootstrap; p of a permutation test, not corrected for how many there are):",
+        table(["set", *METRICS], paired),
+        "\n".join(f"* {kind}: {_told(run)}" for kind, run in trained.items()),
+        f"![Rewards, scores and searches of the RL, step by step]({name}/training.png)",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -183,18 +201,21 @@ def gains(sets: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
     for name, rows in sets.items():
         scores = {method: row["cem"] for method, row in rows.items()}
         *_, reached = scores.values()
-        without = {method: score for method, score in scores.items() if not method.startswith(RL)}
-        best, score = max(without.items(), key=lambda other: other[1])
-        began = without.pop(IMITATION)
-        untrained, untrained_score = max(without.items(), key=lambda other: other[1])
+        without = {method: score for method, score in scores.items() if not method.startswith("RL ")}
+        untrained = {method: score for method, score in without.items() if method != IMITATION}
         aim = f" where {AIM[name]:+d} % was the aim" if name in AIM else ""
-        told = (
-            f"ACC_R {reached:.3f}",
-            f"{_gain(reached, score)} over the best without RL ({best}){aim}",
-            f"{_gain(reached, untrained_score)} over the best that is not trained ({untrained})",
-            f"{_gain(reached, began)} over the imitation that it began with",
-        )
+        told = [f"ACC_R {reached:.3f}", f"{_over_best(reached, without, 'without RL')}{aim}"]
+        if IMITATION in without:
+            told += [_over_best(reached, untrained, "that is not trained")]
+            told += [f"{_gain(reached, without[IMITATION])} over the imitation that it began with"]
+        else:
+            told += [f"{_gain(reached, without[UNTRAINED])} over the model that it began with"]
         yield f"{name.removesuffix('-v0')}: {', '.join(told)}."
+
+
+def _over_best(reached: float, others: Mapping[str, float], which: str) -> str:
+    best, score = max(others.items(), key=lambda other: other[1])
+    return f"{_gain(reached, score)} over the best {which} ({best})"
 
 
 def _gain(reached: float, other: float) -> str:

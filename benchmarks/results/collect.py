@@ -60,16 +60,15 @@ def page(name: str, metas: Sequence[Json], summaries: Sequence[Json]) -> str:
     """The README of a results folder."""
     first = summaries[0]
     asked = first["environment"]
-    machine = metas[0]["machine"]
+    runs = [origin(meta) for meta in metas]
     temperature = first["after"]["temperature"]
     decoding = f"sampled at temperature {temperature:g}" if temperature else "decoded greedily"
     parts = [
         f"# {name}",
         "\n".join(
-            f"* `{without_folders(meta['command'])}`, {meta['started'][:10]}: {s['seconds']:.0f} s"
-            for meta, s in zip(metas, summaries, strict=True)
+            f"* `{run['command']}`, {run['date']}: {s['seconds']:.0f} s" for run, s in zip(runs, summaries, strict=True)
         ),
-        f"Machine: {machine['cores']} cores of {machine['processor']}. {asked['questions']} held-out questions of "
+        f"Machine: {runs[0]['machine']}. {asked['questions']} held-out questions of "
         f"{asked['id']} ({asked['split']}), {decoding}; the mean of the seeds "
         f"{', '.join(str(s['seed']) for s in summaries)}, with lowest and highest where they differ.",
         "![curves](training.png)",
@@ -116,6 +115,16 @@ def other_temperatures(summaries: Sequence[Json]) -> list[str]:
 def without_folders(command: str) -> str:
     """A command without its run folder, and with the names of other folders only."""
     return re.sub(r"(?<= )/\S*/", "", command.partition(" --out ")[0])
+
+
+def origin(meta: Json) -> dict[str, str]:
+    """How, when and where a run was made: its ``command``, ``date`` and ``machine``."""
+    machine = meta["machine"]
+    return {
+        "command": without_folders(meta["command"]),
+        "date": meta["started"][:10],
+        "machine": f"{machine['cores']} cores of {machine['processor']}",
+    }
 
 
 def spread(summaries: Sequence[Json], *path: str) -> str:

@@ -73,7 +73,7 @@ def episodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of the comparisons' episodes: two questions of each set."""
 
     def compare(a: Path, b: Path) -> SimpleNamespace:
-        assert (a.parts[-3], b.parts[-3]) == ("warm", "rl") and a.parts[-2:] == b.parts[-2:]
+        assert a.parts[-3] in ("warm", "untrained") and b.parts[-3] == "rl" and a.parts[-2:] == b.parts[-2:]
         return SimpleNamespace(metrics={"cem": paired_difference([0, 0], [1, 0]), "f1": paired_difference([0], [1])})
 
     monkeypatch.setattr(real_questions, "read_run", lambda folder: folder)
@@ -119,6 +119,37 @@ def test_an_earlier_model_of_the_rl_has_a_row_and_is_not_what_the_gain_is_over(
     text = capsys.readouterr().out
     assert "| RL after that, 7 steps      |          0.400 |" in text
     assert "HotpotQA: ACC_R 0.500, +100 % over the best without RL (imitation" in text
+
+
+def test_rl_from_zero_stands_beside_the_untrained_model_on_a_page_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_questions, "RESULTS", tmp_path)
+    given = arguments(tmp_path, rl=0.3, imitation=0.25)
+    given[given.index("--imitation")] = "--untrained"
+    (tmp_path / "warm").rename(tmp_path / "untrained")
+    given[given.index("--untrained") + 1] = str(tmp_path / "untrained")
+    given.remove(str(tmp_path / "sft-run"))
+    real_questions.main([*given, "--name", "real-questions-zero", "--write"])
+    text = capsys.readouterr().out
+    assert "| RL from zero, 1 steps             |          0.300 |" in text and "imitation" not in text
+    assert "HotpotQA: ACC_R 0.300, +20 % over the best without RL (r1-searcher, the prompt of the RL) where" in text
+    assert "was the aim, +20 % over the model that it began with." in text
+    assert "RL minus untrained, question by question" in text and "(real-questions-zero/training.png)" in text
+    assert {file.name for file in (tmp_path / "real-questions-zero").iterdir()} == {
+        "rl.jsonl",
+        "training.png",
+        "training.svg",
+    }
+    assert "### small-model on real questions" in "\n".join(evidence._real(tmp_path))
+
+
+def test_a_run_folder_too_many_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(tmp_path, rl=0.3, imitation=0.1)
+    given[given.index("--imitation")] = "--untrained"
+    with pytest.raises(SystemExit):
+        real_questions.main(given)
+    assert "--runs takes the run folders of RL here, not 2 folders" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
