@@ -3,6 +3,7 @@
 `search_env.interop.trl` offers the environment as functions to call. This is the other way: the model writes the tags
 of a dialect, and episodes are played by `collect`, so token ids, log-probs and mask are made once, from what was
 sampled, and documents are masked whatever they hold. Documents count as completion for TRL's logs and lengths.
+Episodes are sampled in the trainer's mixed precision, which `unwrap_model` leaves on the model.
 
 An episode whose search failed for good has no reward: None, which TRL takes for a rollout that cannot be scored. It is
 left out of the mean of its group and its advantage is 0. Its tokens still count where TRL averages the loss over

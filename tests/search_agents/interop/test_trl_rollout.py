@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,35 @@ def test_an_episode_whose_search_failed_has_no_reward(standing_in: SimpleNamespa
     assert [reward is None for reward in rewards] == [not episode.valid for episode in rollout.episodes]
     assert {True, False} == {reward is None for reward in rewards}
     assert environment_reward(environment_reward=rewards, prompts=[], completions=[]) == rewards
+
+
+def test_episodes_are_sampled_in_the_mixed_precision_of_the_trainer(tiny: tuple[Any, Any]) -> None:
+    accelerate = pytest.importorskip("accelerate")
+    state = accelerate.state.AcceleratorState
+    state._reset_state(reset_partial_state=True)
+    model, tokenizer = copy.deepcopy(tiny[0]), tiny[1]
+    try:
+        accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
+        trained = accelerator.prepare_model(model)
+        trainer = SimpleNamespace(accelerator=accelerator, model=trained, processing_class=tokenizer, temperature=1.0)
+        rollout = SearchRollout(ENV, **TINY, reward="stage1")
+        rollout([row["prompt"] for row in rollout.rows()[:8]], trainer)
+        apart = {forward: _nats_apart(forward, rollout.episodes) for forward in (trained, tiny[0])}
+    finally:
+        state._reset_state(reset_partial_state=True)
+    assert apart[trained] < apart[tiny[0]] / 2, "sampled in another format than it is trained in"
+
+
+def _nats_apart(forward: Any, episodes: list[Any]) -> float:
+    """How far the log-probs of sampled tokens are from those of one pass over each whole episode, on average."""
+    distances = []
+    for episode in episodes:
+        ids = torch.tensor(episode.token_ids)[None].long()
+        with torch.no_grad():
+            found = forward(input_ids=ids).logits.float().log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
+        sampled = episode.action_mask[1:].astype(bool)
+        distances.append(np.abs(episode.logprobs[1:] - found.numpy())[sampled])
+    return float(np.concatenate(distances).mean())
 
 
 def test_the_trainer_learns_with_our_rollouts(tiny: tuple[Any, Any], tmp_path: Any, monkeypatch: Any) -> None:
