@@ -121,14 +121,14 @@ def _figures(row: Json) -> Json:
 
 def _training(run: RunFolder) -> dict[str, Any]:
     """How a model was trained, and what its run measured on held-out questions of the sets that it was trained on."""
-    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
-    told = {name: {key: summary[name][key] for key in _HELD_OUT} for name in ("before", "after")}
+    found = {name: evaluation for name in ("before", "after") if (evaluation := run.evaluation(name))}
     return {
         **origin(run.meta()),
-        "minutes": round(summary["seconds"] / 60),
+        "minutes": round(run.seconds_spent() / 60),
         "steps": len(run.metrics()),
-        "questions": summary["after"]["n"],
-        **told,
+        "finished": run.finished,
+        "questions": found["before"]["n"],
+        **{name: {key: evaluation[key] for key in _HELD_OUT} for name, evaluation in found.items()},
     }
 
 
@@ -178,12 +178,15 @@ def page(
 
 
 def _told(run: Json) -> str:
-    figures = ", ".join(
-        f"{label} {run['before'][key]:.3f} before and {run['after'][key]:.3f} after" for key, label in _HELD_OUT.items()
+    measured = [name for name in ("before", "after") if name in run]
+    figures = (
+        f"{label} {' and '.join(f'{run[name][key]:.3f} {name}' for name in measured)}"
+        for key, label in _HELD_OUT.items()
     )
     return (
-        f"`{run['command']}`, {run['date']}, {run['minutes']} minutes on {run['machine']}, {run['steps']} steps; on "
-        f"{run['questions']} held-out questions of the sets it was trained on: {figures}."
+        f"`{run['command']}`, {run['date']}, {run['minutes']} minutes on {run['machine']}, {run['steps']} steps"
+        f"{'' if run['finished'] else ', then stopped'}; on {run['questions']} held-out questions of the sets it was "
+        f"trained on: {', '.join(figures)}."
     )
 
 

@@ -39,15 +39,15 @@ def comparison(folder: Path, scores: dict[str, dict[str, float]], n: int = 100, 
 
 def run_folder(folder: Path, command: str, f1: float) -> str:
     """A finished run of one step."""
-    folder.mkdir()
+    (folder / "evaluations").mkdir(parents=True)
     scores = {"f1": f1, "cem": f1, "search_rate": 1.0, "format_rate": 0.5, "n": 50}
     machine = {"cores": 2, "processor": "Some processor"}
     meta = {"command": f"search-env {command} --data /some/where/two --out /x/y", "started": "2026-01-02T03:04:05Z"}
     (folder / "meta.json").write_text(json.dumps({**meta, "machine": machine}))
-    (folder / "summary.json").write_text(
-        json.dumps({"seconds": 600.0, "before": {**scores, "f1": 0.0}, "after": scores})
-    )
-    row = {"step": 1, "stage": "stage1", "reward": 0.5, "f1": f1, "search_rate": 1.0, "format_rate": 0.5}
+    (folder / "evaluations" / "before.json").write_text(json.dumps({**scores, "f1": 0.0, "elapsed": 60.0}))
+    (folder / "evaluations" / "after.json").write_text(json.dumps({**scores, "elapsed": 600.0}))
+    (folder / "summary.json").write_text("{}")
+    row = {"step": 1, "elapsed": 540.0, "stage": "stage1", "reward": 0.5, "f1": f1, "search_rate": 1.0, "format_rate": 0.5}
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     return str(folder)
 
@@ -142,6 +142,16 @@ def test_rl_from_zero_stands_beside_the_untrained_model_on_a_page_of_its_own(
         "training.svg",
     }
     assert "### small-model on real questions" in "\n".join(evidence._real(tmp_path))
+
+
+def test_a_run_that_was_stopped_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(tmp_path, rl=0.3, imitation=0.1)
+    (tmp_path / "rl-run" / "summary.json").unlink()
+    (tmp_path / "rl-run" / "evaluations" / "after.json").unlink()
+    real_questions.main(given)
+    text = capsys.readouterr().out
+    assert "9 minutes on 2 cores of Some processor, 1 steps, then stopped; on 50 held-out questions" in text
+    assert "F1 0.000 before, ACC_R 0.500 before" in text
 
 
 def test_a_run_folder_too_many_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

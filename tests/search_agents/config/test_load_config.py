@@ -235,7 +235,7 @@ def test_a_shipped_prompt_is_found_by_name_and_holds_the_question(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("two-examples", "two-examples.txt"):
+    for name in ("two-examples", "two-examples.txt", "two-hops"):
         assert "{question}" in Path(find_prompt(name)).read_text(encoding="utf-8")
     for given in ("bare", "nowhere", "mine/two-examples.txt"):
         assert find_prompt(given) == given
