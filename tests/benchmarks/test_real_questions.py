@@ -47,7 +47,15 @@ def run_folder(folder: Path, command: str, f1: float) -> str:
     (folder / "evaluations" / "before.json").write_text(json.dumps({**scores, "f1": 0.0, "elapsed": 60.0}))
     (folder / "evaluations" / "after.json").write_text(json.dumps({**scores, "elapsed": 600.0}))
     (folder / "summary.json").write_text("{}")
-    row = {"step": 1, "elapsed": 540.0, "stage": "stage1", "reward": 0.5, "f1": f1, "search_rate": 1.0, "format_rate": 0.5}
+    row = {
+        "step": 1,
+        "elapsed": 540.0,
+        "stage": "stage1",
+        "reward": 0.5,
+        "f1": f1,
+        "search_rate": 1.0,
+        "format_rate": 0.5,
+    }
     (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     return str(folder)
 

@@ -243,7 +243,7 @@ class OptimizerSection(Section):
     autocast: bool = False
     """Compute in bfloat16, episodes as well, while the weights keep their number format."""
     packing: bool = True
-    """Compute no padding: rows lie one behind the other. Models of a few million parameters are faster without."""
+    """Compute no padding, and on a CPU what all rows begin with once. Models of few millions are faster without."""
     gradient_checkpointing: bool = False
     """Compute every layer again in the backward pass: less memory, a third more time."""
     lora: LoRASection | None = None

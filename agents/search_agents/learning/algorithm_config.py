@@ -165,7 +165,8 @@ class ReinforcePPConfig(AlgorithmConfig):  # type: ignore[misc]  # ray is untype
             kv_cache_gb: Memory of vLLM's key-value cache in GiB, on each GPU.
             tensor_parallel_size: GPUs that vLLM spreads one engine over; a runner must have as many
                 (``num_gpus_per_env_runner``).
-            packing: Whether rows are computed without padding; without it rows of similar lengths are padded.
+            packing: Whether rows are computed without padding, and on a CPU what all of a micro-batch begin with only
+                once; without it rows of similar lengths are padded.
             gradient_checkpointing: Whether the learner keeps the inputs of layers only and computes the rest again:
                 less memory, a third more time.
             sharded: Whether several learners share weights, gradients and moments (FSDP2) instead of each holding all.

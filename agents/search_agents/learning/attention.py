@@ -53,9 +53,9 @@ def blockwise_attention(
 
     Args:
         module: The attention module.
-        query: [rows, heads, tokens, head_dim].
-        key: [rows, kv_heads, tokens, head_dim].
-        value: [rows, kv_heads, tokens, head_dim].
+        query: [rows, heads, tokens, head_dim]; the last tokens of those that have keys.
+        key: [rows, kv_heads, keys, head_dim].
+        value: [rows, kv_heads, keys, head_dim].
         attention_mask: None for plain causal attention.
         **kwargs: `scaling` scales the scores; the rest is passed on.
 
@@ -63,6 +63,9 @@ def blockwise_attention(
         The output, [rows, tokens, heads, head_dim], and None for the weights.
     """
     if not _applies(module, query, key, value, attention_mask, kwargs):
+        tokens, keys = query.shape[2], key.shape[2]
+        if attention_mask is None and 1 < tokens < keys:  # SDPA's causal mask would count from the first key
+            attention_mask = torch.ones(tokens, keys, dtype=torch.bool, device=query.device).tril(keys - tokens)
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     with torch.autocast("cpu", enabled=False):  # the number formats of each product are chosen below
@@ -82,12 +85,12 @@ def _applies(
     plain = mask is None and not any(options.get(name) for name in ("dropout", "softcap", "position_bias"))
     is_causal = options.get("is_causal")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    square = 1 < query.shape[2] == key.shape[2] <= _MAX_LENGTH and key.shape[-1] == value.shape[-1]
-    return query.device.type == "cpu" and in_bfloat16 and plain and causal and square
+    short = 1 < query.shape[2] <= key.shape[2] <= _MAX_LENGTH and key.shape[-1] == value.shape[-1]
+    return query.device.type == "cpu" and in_bfloat16 and plain and causal and short
 
 
 class _CausalAttention(torch.autograd.Function):
-    """In the shapes below: N = rows x kv_heads, G = query heads a key head, T = tokens, D = head_dim."""
+    """In the shapes below: N = rows x kv_heads, G = query heads a key head, T = tokens, K = keys, D = head_dim."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -95,18 +98,19 @@ class _CausalAttention(torch.autograd.Function):
         groups = heads // key.shape[1]
         # Scores are summed in float32: rounded to bfloat16, the large ones of a sharp head would be off by a tenth.
         queries = (query.float() * scaling).reshape(-1, groups, tokens, dim)  # [N, G, T, D]
-        keys = key.float().reshape(-1, tokens, dim)  # [N, T, D]
-        values = value.bfloat16().reshape(-1, tokens, dim)  # [N, T, D]
+        keys = key.float().reshape(-1, key.shape[2], dim)  # [N, K, D]
+        values = value.bfloat16().reshape(-1, key.shape[2], dim)  # [N, K, D]
+        before = key.shape[2] - tokens  # keys that every query sees
         future = torch.ones(_BLOCK, _BLOCK, dtype=torch.bool).triu(1)
         output = torch.empty(queries.shape, dtype=torch.bfloat16)
         weights = []
         for start, stop in _blocks(tokens):
-            size = stop - start
+            size, seen = stop - start, before + stop
             block = queries[:, :, start:stop].reshape(-1, groups * size, dim)
-            scores = torch.bmm(block, keys[:, :stop].transpose(1, 2)).view(-1, groups, size, stop)
-            scores[..., start:].masked_fill_(future[:size, :size], float("-inf"))
-            weights.append(torch.softmax(scores, dim=-1).bfloat16().view(-1, groups * size, stop))
-            output[:, :, start:stop] = torch.bmm(weights[-1], values[:, :stop]).view(-1, groups, size, dim)
+            scores = torch.bmm(block, keys[:, :seen].transpose(1, 2)).view(-1, groups, size, seen)
+            scores[..., before + start :].masked_fill_(future[:size, :size], float("-inf"))
+            weights.append(torch.softmax(scores, dim=-1).bfloat16().view(-1, groups * size, seen))
+            output[:, :, start:stop] = torch.bmm(weights[-1], values[:, :seen]).view(-1, groups, size, dim)
         queries, keys = queries.bfloat16(), keys.bfloat16()
         ctx.save_for_backward(queries, keys, values, *weights)
         ctx.scaling, ctx.dtypes = scaling, (query.dtype, key.dtype, value.dtype)
@@ -120,17 +124,17 @@ class _CausalAttention(torch.autograd.Function):
         grad_queries = torch.empty_like(queries)
         grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32) for _ in range(2))
         for (start, stop), weight in zip(_blocks(tokens), weights, strict=True):
-            rows = groups * (stop - start)
+            rows, seen = groups * (stop - start), weight.shape[-1]
             grad = grad_output[:, :, start:stop].reshape(-1, rows, dim)
-            grad_values[:, :stop] += torch.bmm(weight.transpose(1, 2), grad)
-            grad_weight = torch.bmm(grad, values[:, :stop].transpose(1, 2))
+            grad_values[:, :seen] += torch.bmm(weight.transpose(1, 2), grad)
+            grad_weight = torch.bmm(grad, values[:, :seen].transpose(1, 2))
             grad_scores = torch._softmax_backward_data(grad_weight, weight, -1, torch.bfloat16)
-            grad_queries[:, :, start:stop] = torch.bmm(grad_scores, keys[:, :stop]).view(-1, groups, stop - start, dim)
+            grad_queries[:, :, start:stop] = torch.bmm(grad_scores, keys[:, :seen]).view(-1, groups, stop - start, dim)
             block = queries[:, :, start:stop].reshape(-1, rows, dim)
-            grad_keys[:, :stop] += torch.bmm(grad_scores.transpose(1, 2), block)
-        shape = (grads[0].shape[0], -1, tokens, dim)
+            grad_keys[:, :seen] += torch.bmm(grad_scores.transpose(1, 2), block)
+        batch = grads[0].shape[0]
         query, key, value = (
-            grad.view(shape).to(dtype)
+            grad.view(batch, -1, grad.shape[-2], dim).to(dtype)
             for grad, dtype in zip((grad_queries * ctx.scaling, grad_keys, grad_values), ctx.dtypes, strict=True)
         )
         return query, key, value, None

@@ -268,7 +268,9 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
         Sharded learners take equally many passes: those with fewer micro-batches get some of no rows, whose columns
         hold a row without sampled tokens.
         """
-        parts = micro_batches(columns[LENGTHS], self.config.micro_batch_tokens, padded=not self.config.packing)
+        shared = self.module[DEFAULT_MODULE_ID].unwrapped().shared_beginning(columns)
+        size, padded = self.config.micro_batch_tokens, not self.config.packing
+        parts = micro_batches(columns[LENGTHS], size, padded=padded, shared=shared)
         found = [(rows, _select(columns, rows)) for rows in parts]
         if self.config.sharded:
             nothing = {name: column.new_zeros((1, 2) if name in _PADDED else 1) for name, column in columns.items()}
@@ -319,13 +321,16 @@ class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is unt
             group["lr"] = float(lr)
 
 
-def micro_batches(lengths: torch.Tensor, max_tokens: int, *, padded: bool = False) -> list[torch.Tensor]:
+def micro_batches(
+    lengths: torch.Tensor, max_tokens: int, *, padded: bool = False, shared: int = 0
+) -> list[torch.Tensor]:
     """Cut rows into micro-batches of similar lengths.
 
     Args:
         lengths: Tokens of each row, [rows].
         max_tokens: The most tokens of a micro-batch; a longer row is one by itself.
         padded: Whether padding to the longest row counts.
+        shared: Tokens that all rows begin with and that count once.
 
     Returns:
         Indices of rows, one tensor a micro-batch.
@@ -334,7 +339,7 @@ def micro_batches(lengths: torch.Tensor, max_tokens: int, *, padded: bool = Fals
     parts: list[list[int]] = []
     tokens = 0
     for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        tokens = (len(parts[-1]) + 1) * length if padded and parts else tokens + length
+        tokens = (len(parts[-1]) + 1) * length if padded and parts else tokens + length - shared
         if not parts or tokens > max_tokens:
             parts.append([])
             tokens = length

@@ -26,7 +26,13 @@ from torch.utils.checkpoint import checkpoint
 
 from search_agents.engines.pretrained import load_pretrained
 from search_agents.learning.lora import add_lora, load_adapter, merged_weights, without_adapter
-from search_agents.learning.packing import pack_rows, packed_states, padded_states, takes_packed_rows
+from search_agents.learning.packing import (
+    pack_rows,
+    packed_states,
+    padded_states,
+    shared_beginning,
+    takes_packed_rows,
+)
 from search_agents.learning.sharding import is_first, part_like, shard, whole
 from search_env.errors import ModelError
 
@@ -113,6 +119,14 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
             module.reshard()  # else what is gathered outlives the next change of the weights
         return logprobs
 
+    def shared_beginning(self, batch: Mapping[str, torch.Tensor]) -> int:
+        """How many tokens all rows of a batch begin with that one forward computes once, however many rows it has."""
+        input_ids = batch[INPUT_IDS]
+        return shared_beginning(input_ids, batch[ACTION_MASK]) if self._packs(self.model, input_ids) else 0
+
+    def _packs(self, model: Any, input_ids: torch.Tensor) -> bool:
+        return self.model_config["packing"] and takes_packed_rows(model, input_ids.shape[1])
+
     def _evaluate(self, model: Any, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with self._precision(batch[INPUT_IDS].device):
             hidden, targets = self._predictions(model, batch[INPUT_IDS], batch[ACTION_MASK])
@@ -124,7 +138,7 @@ class LLMModule(TorchRLModule):  # type: ignore[misc]  # ray is untyped
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The hidden state that predicts each sampled token, and the token."""
         settings = {"gradient_checkpointing": self.model_config["gradient_checkpointing"]}
-        if self.model_config["packing"] and takes_packed_rows(model, input_ids.shape[1]):
+        if self._packs(model, input_ids):
             rows = pack_rows(input_ids, action_mask)
             return packed_states(model, rows, **settings)[rows.predicts], rows.targets
         predicted = action_mask[:, 1:]

@@ -86,6 +86,32 @@ def test_neither_the_size_of_the_micro_batches_nor_packing_changes_anything(make
             assert metrics[name] == pytest.approx(results[0][0][name], rel=1e-3, abs=1e-6), name
 
 
+def test_computing_once_what_all_rows_begin_with_changes_nothing(make_learner: Callable[..., Any]) -> None:
+    rows = [
+        Row(
+            input_ids=np.concatenate([np.arange(3, 33), row.input_ids]),
+            **{
+                name: np.concatenate([np.zeros(30, dtype=getattr(row, name).dtype), getattr(row, name)])
+                for name in ("action_mask", "logprobs", "advantages")
+            },
+        )
+        for row in make_rows()
+    ]
+    results = []
+    for tokens, packing in ((1, True), (150, True), (100_000, False)):
+        learner = make_learner(micro_batch_tokens=tokens, packing=packing)
+        computed: list[int] = []
+        body = learner.module[DEFAULT_MODULE_ID].unwrapped().model.base_model.layers[0]
+        body.register_forward_hook(lambda _, __, out, seen=computed: seen.append(out[0].shape[-2]))
+        results.append((update(learner, rows, minibatch_size=11), weights(learner), computed))
+    (one_by_one, plain, all_tokens), (together, ours, fewer), (padded, theirs, _) = results
+    assert sum(fewer) == sum(all_tokens) - 30 * (len(rows) - len(fewer))
+    assert len(fewer) == len(all_tokens) // 4 + 1 and max(fewer) <= 150
+    for metrics, tensors in ((together, ours), (padded, theirs)):
+        assert_same(tensors, plain)
+        assert metrics["grad_norm"] == pytest.approx(one_by_one["grad_norm"], rel=1e-3)
+
+
 def test_each_row_is_trained_on_once_an_epoch_in_exact_minibatches(make_learner: Callable[..., Any]) -> None:
     learner = make_learner()
     seen: list[list[int]] = []
@@ -167,6 +193,15 @@ def test_frozen_parameters_are_left_out_of_the_optimizer(make_learner: Callable[
     after = weights(learner)
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
     assert changed == set(after) - {"model.embed_tokens.weight"}
+
+
+@given(st.lists(st.integers(10, 50), min_size=1, max_size=30), st.integers(1, 200), st.integers(0, 9))
+def test_what_all_rows_begin_with_counts_once_in_a_micro_batch(lengths: list[int], budget: int, shared: int) -> None:
+    parts = [part.tolist() for part in micro_batches(torch.tensor(lengths), budget, shared=shared)]
+    apart = micro_batches(torch.tensor([length - shared for length in lengths]), max(1, budget - shared))
+    for part in parts:
+        assert len(part) == 1 or shared + sum(lengths[index] - shared for index in part) <= budget
+    assert parts == [part.tolist() for part in apart]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200), st.booleans())

@@ -66,6 +66,50 @@ def test_packed_rows_give_the_values_and_gradients_of_padded_ones(
     assert all("forward" not in vars(module) for module in model.modules())
 
 
+def rows_that_begin_alike(beginning: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those of `make_rows` behind tokens that none of them sampled."""
+    input_ids, action_mask = make_rows()
+    alike = torch.arange(3, 3 + beginning).expand(len(input_ids), -1)
+    return torch.cat([alike, input_ids], dim=1), torch.nn.functional.pad(action_mask, (beginning, 0))
+
+
+def test_what_all_rows_begin_with_is_there_once() -> None:
+    input_ids = torch.tensor([[5, 6, 7, 8, 9], [5, 6, 7, 3, 0], [5, 6, 7, 8, 4]])
+    action_mask = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]], dtype=torch.bool)
+    rows = pack_rows(input_ids, action_mask)
+    assert (rows.shared, rows.lengths) == (2, [2, 1, 2])  # 7 predicts a sampled token, so each row has its own
+    assert rows.input_ids.tolist() == [[5, 6, 7, 8, 7, 7, 8]]
+    assert rows.position_ids.tolist() == [[0, 1, 2, 3, 2, 2, 3]]
+    assert rows.predicts.int().tolist() == [0, 0, 1, 1, 1, 0, 1]
+    assert rows.targets.tolist() == [8, 9, 3, 4]
+
+
+@pytest.mark.parametrize("sampled", [[[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 1, 0]]])
+def test_a_token_that_predicts_a_sampled_one_is_not_shared(sampled: list[list[int]]) -> None:
+    input_ids = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    assert pack_rows(input_ids, torch.tensor(sampled, dtype=torch.bool)).shared == 0
+    assert pack_rows(input_ids, torch.zeros(2, 3, dtype=torch.bool)).shared == 2
+    assert pack_rows(input_ids[:1], torch.tensor([[0, 0, 1]], dtype=torch.bool)).shared == 0
+
+
+@pytest.mark.parametrize("beginning", [1, 2, 90])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_rows_that_begin_alike_give_the_values_and_gradients_of_padded_ones(
+    make_model: Callable[..., Any], beginning: int, autocast: bool
+) -> None:
+    model = make_model(max_position_embeddings=256)
+    input_ids, action_mask = rows_that_begin_alike(beginning)
+    rows = pack_rows(input_ids, action_mask)
+    assert rows.shared >= beginning - 1 and rows.input_ids.shape[1] < sum(LENGTHS) + 2 * beginning + len(LENGTHS)
+    predicted = action_mask[:, 1:]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        padded = run(model, padded_states(model, input_ids)[:, :-1][predicted].float())
+        packed = run(model, packed_states(model, rows)[rows.predicts].float())
+    tolerance = 2e-2 if autocast else 1e-5
+    for ours, theirs in zip(packed, padded, strict=True):
+        assert (ours - theirs).norm() <= tolerance * theirs.norm()
+
+
 @pytest.mark.parametrize(
     "settings", [{"_attn_implementation": "eager"}, {"layer_types": ["chunked_attention"] * 2}, {"sliding_window": 40}]
 )
