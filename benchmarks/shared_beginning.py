@@ -1,10 +1,10 @@
 """What a learner saves by computing once what all rows of a micro-batch begin with: the prompt of a run's episodes.
 
-    python benchmarks/shared_beginning.py --model FOLDER --episodes outputs/zero/episodes/step_000009.jsonl --write
+    python benchmarks/shared_beginning.py --model FOLDER --episodes outputs/zero/episodes/*.jsonl --write
 
 The learner takes the same step twice a round, on episodes that a run has stored: as it comes, and with every row
 computed for itself, the code being otherwise the same. That both find the same loss and norm of the gradient is
-checked.
+checked as far as bfloat16 tells; that they are the same in float32, a test shows.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure both ways, print the figures, and keep them if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder of the model that the episodes were sampled with")
-    parser.add_argument("--episodes", type=Path, required=True, help="a step's file in the folder of a run")
-    parser.add_argument("--rows", type=int, default=16, help="the first so many of them [%(default)s]")
+    parser.add_argument("--episodes", type=Path, nargs="+", required=True, help="files of steps in a run's folder")
+    parser.add_argument("--rows", type=int, default=16, help="the first so many episodes of them [%(default)s]")
     parser.add_argument("--rounds", type=int, default=3, help="times that each way is measured [%(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [%(default)s]")
     parser.add_argument("--float32", action="store_true", help="compute in float32 [in bfloat16]")
     parser.add_argument("--write", action="store_true", help=f"keep the figures as {RESULT.name}")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    rows = stored_rows(arguments.episodes, arguments.rows)
+    lines = [line for file in arguments.episodes for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = stored_rows(lines[: arguments.rows])
     found = measure(arguments.model, rows, rounds=arguments.rounds, bfloat16=not arguments.float32)
     processor = describe_origin()["machine"]["processor"]
     text = json.dumps(
@@ -60,11 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         RESULT.write_text(text + "\n", encoding="utf-8")
 
 
-def stored_rows(file: Path, number: int) -> list[dict[str, torch.Tensor]]:
-    """Rows for `our_learner` of the first episodes of a step, with made-up advantages."""
+def stored_rows(lines: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+    """Rows for `our_learner` of episodes that a run has stored, with made-up advantages."""
     generator = torch.Generator().manual_seed(1)
     rows = []
-    for line in file.read_text(encoding="utf-8").splitlines()[:number]:
+    for line in lines:
         segments = json.loads(line)["segments"]
         ids = torch.tensor([token for segment in segments for token in segment["token_ids"]])
         sampled = [segment["kind"] == "sampled" for segment in segments for _ in segment["token_ids"]]
@@ -90,7 +91,7 @@ def measure(model: str, rows: list[dict[str, torch.Tensor]], *, rounds: int, bfl
                 found[way] = work()
                 seconds[way].append(time.perf_counter() - begun)
     (loss, norm), (other_loss, other_norm) = found.values()
-    if abs(loss - other_loss) > 1e-2 or abs(norm / other_norm - 1) > 2e-2:
+    if abs(loss - other_loss) > 5e-3 or abs(norm / other_norm - 1) > 0.1:
         raise SystemExit(f"shared and apart do not find the same loss and norm of the gradient: {found}")
     middle = {way: statistics.median(each) for way, each in seconds.items()}
     return {
