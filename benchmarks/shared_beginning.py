@@ -98,7 +98,7 @@ def measure(model: str, rows: list[dict[str, torch.Tensor]], *, rounds: int, bfl
         "rows": len(rows),
         "tokens": sum(len(row["ids"]) for row in rows),
         "tokens_that_all_begin_with": _beginning(rows),
-        "seconds": {way: [round(each, 2) for each in found] for way, found in seconds.items()},
+        "seconds": {way: [round(each, 4) for each in found] for way, found in seconds.items()},
         "times_as_fast": round(middle["apart"] / middle["shared"], 2),
         "loss": {way: loss for way, (loss, _) in found.items()},
         "grad_norm": {way: norm for way, (_, norm) in found.items()},
