@@ -10,7 +10,8 @@ without training are those of benchmarks/results/methods. That sets, number of q
 the same is checked; only the prompt differs, for a trained model needs no explanation. A comparison of a copy of the
 RL's run from before it was made longer gives one more row: --earlier STEPS FOLDER.
 
-Of RL from zero, give the comparison of the model that it began with, in the prompt that it was trained with:
+Of RL from zero, give the comparison of the model that it began with, in the prompt that it was trained with. With
+--imitation as well, the same model after imitation instead of RL gets a row:
 
     python benchmarks/real_questions.py --methods outputs/methods --untrained outputs/untrained-asked \
       --rl outputs/rl-asked --runs outputs/rl --name real-questions-zero --write
@@ -51,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Put the table together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", type=Path, default=RESULTS / "methods", help="comparison of the untrained model")
-    began = parser.add_mutually_exclusive_group(required=True)
-    began.add_argument("--imitation", type=Path, help="comparison of the model after its warm-up")
-    began.add_argument("--untrained", type=Path, help="comparison of the model that RL from zero began with")
+    parser.add_argument("--imitation", type=Path, help="comparison of the model after imitation, RL's beginning")
+    parser.add_argument("--untrained", type=Path, help="comparison of the model that RL from zero began with")
     parser.add_argument("--rl", type=Path, required=True, help="comparison of the model after RL")
     parser.add_argument(
         "--earlier", nargs=2, metavar=("STEPS", "FOLDER"), help="comparison of the model after its first STEPS of RL"
@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--remark", default="", help="what else a reader must know")
     parser.add_argument("--write", action="store_true", help=f"keep it in {RESULTS.name}/")
     arguments = parser.parse_args(argv)
+    if not (arguments.imitation or arguments.untrained):
+        parser.error("say what the RL began with: --imitation FOLDER or --untrained FOLDER, a comparison of it")
     kinds = ("imitation", "RL") if arguments.imitation else ("RL",)
     if len(arguments.runs) != len(kinds):
         parser.error(f"--runs takes the run folders of {' and '.join(kinds)} here, not {len(arguments.runs)} folders")
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     trained = {kind: _training(run) for kind, run in runs.items()}
     sets = {name: _rows(untrained, models, name) for name in shared}
-    began = arguments.imitation or arguments.untrained
+    began = arguments.untrained or arguments.imitation
     gained = {name: _paired(began, arguments.rl, name) for name in shared}
     text = page(sets, untrained["config"], trained, gained, remark=arguments.remark, name=arguments.name)
     print(text)
@@ -93,12 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _models(arguments: argparse.Namespace, steps: int) -> dict[str, Any]:
     """The comparisons of the model at its stages, by the label of its row; that after all of the RL comes last."""
-    rl = "RL after that" if arguments.imitation else "RL from zero"
-    models = {IMITATION if arguments.imitation else UNTRAINED: arguments.imitation or arguments.untrained}
+    rl = "RL from zero" if arguments.untrained else "RL after that"
+    models = {UNTRAINED: arguments.untrained, IMITATION: arguments.imitation}
     if arguments.earlier:
         models[f"{rl}, {arguments.earlier[0]} steps"] = Path(arguments.earlier[1])
     models[f"{rl}, {steps} steps"] = arguments.rl
-    return {label: _results(folder) for label, folder in models.items()}
+    return {label: _results(folder) for label, folder in models.items() if folder}
 
 
 def _keep(arguments: argparse.Namespace, text: str, found: Json) -> None:
@@ -168,7 +170,7 @@ def page(
         *([remark] if remark else []),
         table(head, [[method, *_cells(method, sets)] for method in methods]),
         *gains(sets),
-        f"RL minus {'imitation' if IMITATION in methods else 'untrained'}, question by question (95 % interval of a "
+        f"RL minus {'untrained' if UNTRAINED in methods else 'imitation'}, question by question (95 % interval of a "
         "paired bootstrap; p of a permutation test, not corrected for how many there are):",
         table(["set", *METRICS], paired),
         "\n".join(f"* {kind}: {_told(run)}" for kind, run in trained.items()),
@@ -210,9 +212,8 @@ def gains(sets: Mapping[str, Mapping[str, Json]]) -> Iterator[str]:
         told = [f"ACC_R {reached:.3f}", f"{_over_best(reached, without, 'without RL')}{aim}"]
         if IMITATION in without:
             told += [_over_best(reached, untrained, "that is not trained")]
-            told += [f"{_gain(reached, without[IMITATION])} over the imitation that it began with"]
-        else:
-            told += [f"{_gain(reached, without[UNTRAINED])} over the model that it began with"]
+        began, what = (UNTRAINED, "model") if UNTRAINED in without else (IMITATION, "imitation")
+        told += [f"{_gain(reached, without[began])} over the {what} that it began with"]
         yield f"{name.removesuffix('-v0')}: {', '.join(told)}."
 
 

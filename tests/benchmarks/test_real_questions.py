@@ -152,6 +152,29 @@ def test_rl_from_zero_stands_beside_the_untrained_model_on_a_page_of_its_own(
     assert "### small-model on real questions" in "\n".join(evidence._real(tmp_path))
 
 
+def test_imitation_of_the_same_model_stands_beside_rl_from_zero(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(tmp_path, rl=0.3, imitation=0.4)
+    sets = {name: {"r1-searcher": 0.15} for name in ("HotpotQA-v0", "MuSiQue-v0")}
+    real_questions.main([*given, "--untrained", comparison(tmp_path / "untrained", sets)])
+    text = capsys.readouterr().out
+    assert "| imitation of annotated ways       |          0.400 |" in text and "| RL from zero, 1 steps" in text
+    assert (
+        "HotpotQA: ACC_R 0.300, -25 % over the best without RL (imitation of annotated ways) where +48 % was the aim, "
+        "+50 % over the best that is not trained (ircot), +100 % over the model that it began with."
+    ) in text
+    assert "RL minus untrained, question by question" in text and "* imitation: `search-env sft" in text
+
+
+def test_what_rl_began_with_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(tmp_path, rl=0.3, imitation=0.1)
+    begun = given.index("--imitation")
+    with pytest.raises(SystemExit):
+        real_questions.main(given[:begun] + given[begun + 2 :])
+    assert "say what the RL began with: --imitation FOLDER or --untrained FOLDER" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = arguments(tmp_path, rl=0.3, imitation=0.1)
     (tmp_path / "rl-run" / "summary.json").unlink()
