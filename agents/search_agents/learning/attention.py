@@ -63,14 +63,34 @@ def blockwise_attention(
         The output, [rows, tokens, heads, head_dim], and None for the weights.
     """
     if not _applies(module, query, key, value, attention_mask, kwargs):
-        tokens, keys = query.shape[2], key.shape[2]
-        if attention_mask is None and 1 < tokens < keys:  # SDPA's causal mask would count from the first key
-            attention_mask = torch.ones(tokens, keys, dtype=torch.bool, device=query.device).tril(keys - tokens)
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
+        return _sdpa(module, query, key, value, attention_mask, **kwargs)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     with torch.autocast("cpu", enabled=False):  # the number formats of each product are chosen below
         output: torch.Tensor = _CausalAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
     return output.transpose(1, 2), None
+
+
+def _sdpa(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """SDPA, whose causal kernel takes the first query for one that sees the first key only.
+
+    It leaves half of the scores out and keeps none of them, so it is given rows of zeros for the queries that lack;
+    where most do, a mask costs less.
+    """
+    tokens, keys = query.shape[2], key.shape[2]
+    lacking = keys - tokens if mask is None and tokens > 1 else 0
+    if lacking > tokens:
+        mask = torch.ones(tokens, keys, dtype=torch.bool, device=query.device).tril(lacking)
+    elif lacking:
+        query = torch.nn.functional.pad(query, (0, 0, lacking, 0))
+    output, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    return output[:, -tokens:], None
 
 
 def _applies(

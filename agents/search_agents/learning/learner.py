@@ -71,6 +71,7 @@ ADAM_BETAS = (0.9, 0.95)
 OPTIMIZER_FILE = "optimizer.safetensors"
 """The optimizer's moments in a checkpoint."""
 _PADDED = (INPUT_IDS, ACTION_MASK, Columns.ACTION_LOGP, Columns.ADVANTAGES, REFERENCE_LOGPROBS)
+_MOST_READ = 4  # times the tokens that are computed; see `micro_batches`
 
 
 class ReinforcePPTorchLearner(TorchLearner):  # type: ignore[misc]  # ray is untyped
@@ -326,9 +327,12 @@ def micro_batches(
 ) -> list[torch.Tensor]:
     """Cut rows into micro-batches of similar lengths.
 
+    What rows begin with is computed once, but each keeps its keys and values for the backward pass, as it reads them:
+    a small part of what a computed token keeps, so four times as many tokens may be read as are computed.
+
     Args:
         lengths: Tokens of each row, [rows].
-        max_tokens: The most tokens of a micro-batch; a longer row is one by itself.
+        max_tokens: The most tokens of a micro-batch that are computed; a longer row is one by itself.
         padded: Whether padding to the longest row counts.
         shared: Tokens that all rows begin with and that count once.
 
@@ -337,12 +341,13 @@ def micro_batches(
     """
     order = torch.argsort(lengths, stable=True)
     parts: list[list[int]] = []
-    tokens = 0
+    tokens = read = 0
     for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         tokens = (len(parts[-1]) + 1) * length if padded and parts else tokens + length - shared
-        if not parts or tokens > max_tokens:
+        read += length
+        if not parts or tokens > max_tokens or read > _MOST_READ * max_tokens:
             parts.append([])
-            tokens = length
+            tokens = read = length
         parts[-1].append(row)
     return [torch.tensor(part, device=lengths.device) for part in parts]
 

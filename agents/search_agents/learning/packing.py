@@ -80,7 +80,7 @@ def pack_rows(input_ids: torch.Tensor, action_mask: torch.Tensor) -> PackedRows:
         action_mask: True where the policy sampled the token, [rows, tokens].
 
     Returns:
-        The rows up to their last sampled token; of a row without one, the first token.
+        The rows up to their last sampled token; of a row without one, the first token behind what all begin with.
     """
     places = torch.arange(input_ids.shape[1], device=input_ids.device)
     shared = shared_beginning(input_ids, action_mask)
@@ -182,13 +182,12 @@ def _row_by_row(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each row and to what all begin with; shapes as in `blockwise_attention`, a batch of 1."""
-    queries, keys, values = (tensor.split([shared, *row_lengths], dim=2) for tensor in (query, key, value))
-    rows = [
-        (q, torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2))
-        for q, k, v in zip(queries[1:], keys[1:], values[1:], strict=True)
-    ]
+    parts = (tensor.split([shared, *row_lengths], dim=2) for tensor in (query, key, value))
+    beginning, *rows = zip(*parts, strict=True)
     if shared:
-        rows.insert(0, (queries[0], keys[0], values[0]))
+        _, keys, values = beginning
+        rows = [(q, torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)) for q, k, v in rows]
+        rows.insert(0, beginning)
     return torch.cat([blockwise_attention(module, q, k, v, None, **kwargs)[0] for q, k, v in rows], dim=1), None
 
 

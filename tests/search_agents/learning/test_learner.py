@@ -198,10 +198,19 @@ def test_frozen_parameters_are_left_out_of_the_optimizer(make_learner: Callable[
 @given(st.lists(st.integers(10, 50), min_size=1, max_size=30), st.integers(1, 200), st.integers(0, 9))
 def test_what_all_rows_begin_with_counts_once_in_a_micro_batch(lengths: list[int], budget: int, shared: int) -> None:
     parts = [part.tolist() for part in micro_batches(torch.tensor(lengths), budget, shared=shared)]
-    apart = micro_batches(torch.tensor([length - shared for length in lengths]), max(1, budget - shared))
-    for part in parts:
-        assert len(part) == 1 or shared + sum(lengths[index] - shared for index in part) <= budget
-    assert parts == [part.tolist() for part in apart]
+    assert sorted(index for part in parts for index in part) == list(range(len(lengths)))
+
+    def fits(part: list[int]) -> bool:
+        read = sum(lengths[index] for index in part)
+        return read - shared * (len(part) - 1) <= budget and read <= 4 * budget
+
+    assert all(len(part) == 1 or fits(part) for part in parts)
+    assert not any(fits([*part, following[0]]) for part, following in itertools.pairwise(parts))
+
+
+def test_many_short_rows_behind_a_long_beginning_do_not_all_keep_its_keys_at_once() -> None:
+    parts = micro_batches(torch.full((60,), 1550), 4096, shared=1500)
+    assert [len(part) for part in parts] == [10] * 6
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 200), st.booleans())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from search_agents.learning import packing
+from search_agents.learning import attention, packing
 from search_agents.learning.packing import pack_rows, packed_states, padded_states, takes_packed_rows
 
 LENGTHS = [9, 1, 70, 4, 33]
@@ -94,9 +94,17 @@ def test_a_token_that_predicts_a_sampled_one_is_not_shared(sampled: list[list[in
 
 @pytest.mark.parametrize("beginning", [1, 2, 90])
 @pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("longest", [2048, 0], ids=["in blocks", "SDPA"])
 def test_rows_that_begin_alike_give_the_values_and_gradients_of_padded_ones(
-    make_model: Callable[..., Any], beginning: int, autocast: bool
+    make_model: Callable[..., Any],
+    beginning: int,
+    autocast: bool,
+    gradient_checkpointing: bool,
+    longest: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(attention, "_MAX_LENGTH", longest)
     model = make_model(max_position_embeddings=256)
     input_ids, action_mask = rows_that_begin_alike(beginning)
     rows = pack_rows(input_ids, action_mask)
@@ -104,7 +112,8 @@ def test_rows_that_begin_alike_give_the_values_and_gradients_of_padded_ones(
     predicted = action_mask[:, 1:]
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         padded = run(model, padded_states(model, input_ids)[:, :-1][predicted].float())
-        packed = run(model, packed_states(model, rows)[rows.predicts].float())
+        states = packed_states(model, rows, gradient_checkpointing=gradient_checkpointing)
+        packed = run(model, states[rows.predicts].float())
     tolerance = 2e-2 if autocast else 1e-5
     for ours, theirs in zip(packed, padded, strict=True):
         assert (ours - theirs).norm() <= tolerance * theirs.norm()
