@@ -221,7 +221,8 @@ def test_eval_and_score_tell_the_same_figures_of_an_evaluation(evaluate: Evaluat
     same = ("gold_recall", "gold_recall_by_hop", "gold_hit_rate", "truncated", "stop_reasons", "calls_per_question")
     assert {key: found[key] for key in same} == {key: row[key] for key in same}
     assert {"1", "2"} <= set(row["gold_recall_by_hop"])
-    assert found["seconds_per_question"] == pytest.approx(row["seconds_per_question"], rel=0.5)
+    # The saved episodes tell when the last of them ended, the evaluation when it had scored them.
+    assert 0 < found["seconds_per_question"] <= row["seconds_per_question"] + 1e-4
     assert (found["cost_per_question"], found["read_tokens_per_question"]) == (0.0, 0.0)
     assert {hops: each["n"] for hops, each in found["by_hops"].items()} == {
         hops: each["n"] for hops, each in row["by_hops"].items()

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,23 +43,45 @@ SCRIPTS = {
 
 
 class Slow(InMemoryRetriever):
-    """Takes its time, counts its calls, breaks on queries with the word broken in them, and may cost something."""
+    """Waits, counts its calls, breaks on queries with the word broken in them, and may cost something."""
 
-    def __init__(self, seconds: float = 0.0, *, calls_cost: bool = False) -> None:
+    def __init__(self, wait: Callable[[], Any] = bool, *, calls_cost: bool = False) -> None:
         super().__init__(DOCUMENTS)
-        self.seconds, self.calls_cost = seconds, calls_cost
+        self.wait, self.calls_cost = wait, calls_cost
         self.calls: list[list[str]] = []
         self.threads: set[str] = set()
 
     def search(self, queries: Sequence[str], top_k: int) -> Any:
         self.calls.append(list(queries))
         self.threads.add(threading.current_thread().name)
-        time.sleep(self.seconds)
+        self.wait()
         if any("broken" in query for query in queries):
             raise RetrieverUnavailable("the index is gone")
         if self.calls_cost:
             record("paid", {query: Spending(calls=1) for query in queries})
         return super().search(queries, top_k)
+
+
+class Watched(ScriptedEngine):
+    """Opens a gate when it has written so many segments; `written` holds their rows."""
+
+    def __init__(self, opens_after: int) -> None:
+        super().__init__(SCRIPTS)
+        self.opens_after, self.gate = opens_after, threading.Event()
+        self.written: list[int] = []
+
+    def open(self, prompts: Any, *, seeds: Any, max_tokens: int) -> ScriptedSession:
+        engine = self
+
+        class Session(ScriptedSession):
+            def step(self) -> Any:
+                ended = super().step()
+                engine.written.extend(row for row, _ in ended)
+                if len(engine.written) >= engine.opens_after:
+                    engine.gate.set()
+                return ended
+
+        return Session([self._script(prompt) for prompt in prompts], prompts, max_tokens)
 
 
 def make_env(num_envs: int = 3, retriever: Any = None, **settings: Any) -> SearchQAVectorEnv:
@@ -114,34 +137,25 @@ def test_an_episode_whose_search_failed_for_good_is_invalid_and_the_others_go_on
 
 
 def test_an_episode_that_waits_for_its_search_holds_up_nobody() -> None:
-    retriever, written = Slow(0.2), []
-
-    class Watched(ScriptedSession):
-        def step(self) -> Any:
-            ended = super().step()
-            written.extend((row, len(retriever.calls), time.perf_counter()) for row, _ in ended)
-            return ended
-
-    class Engine(ScriptedEngine):
-        def open(self, prompts: Any, *, seeds: Any, max_tokens: int) -> Watched:
-            return Watched([self._script(prompt) for prompt in prompts], prompts, max_tokens)
-
+    engine = Watched(opens_after=5)
     tasks = [Task(question, group, seed=0) for group, question in enumerate((0, 2, 2, 2, 2))]
     settings: dict[str, Any] = {"sampling": SamplingParams(max_tokens=200), "max_tokens": 2000, "chat": False}
-    episodes = collect_async(Engine(SCRIPTS), make_env(2, retriever), tasks, **settings)
+    episodes = collect_async(engine, make_env(2, Slow(lambda: engine.gate.wait(30))), tasks, **settings)
     assert [episode.question_id for episode in episodes] == ["norway", "mars", "mars", "mars", "mars"]
     # All others came and went in the second slot while the first waited for its search.
-    assert [row for row, _, _ in written] == [0, 1, 2, 3, 4, 0]
-    assert written[4][2] - written[0][2] < 0.2 <= written[5][2] - written[0][2]
+    assert engine.written == [0, 1, 2, 3, 4, 0]
 
 
 def test_searches_run_in_other_threads_and_those_that_wait_are_one_batch() -> None:
-    retriever = Slow(0.05)
-    both(make_env(8, retriever), *[0] * 8)
-    assert threading.current_thread().name in retriever.threads and len(retriever.threads) > 1
-    apart = retriever.calls[:-1]  # the last call is that of the episodes played in turns
-    assert sum(map(len, apart)) == 8
-    assert len(apart) == 5  # four threads take one query each, and the others wait together
+    engine = Watched(opens_after=8)
+    retriever = Slow(lambda: engine.gate.wait(30))
+    tasks = [Task(0, group, seed=0) for group in range(8)]
+    collect_async(
+        engine, make_env(8, retriever), tasks, sampling=SamplingParams(max_tokens=200), max_tokens=2000, chat=False
+    )
+    assert threading.current_thread().name not in retriever.threads and len(retriever.threads) == 4
+    # Four threads take one query each, and the others wait together.
+    assert [len(queries) for queries in retriever.calls] == [1, 1, 1, 1, 4]
 
 
 def test_what_searches_spend_is_counted_where_it_was_spent() -> None:
@@ -196,7 +210,10 @@ def test_a_real_model_writes_the_same_in_turns_and_each_episode_in_its_own_time(
     bounds["prefill"] = "<begin_of_query>"
     played = {
         (continuous, seconds): play(
-            TransformersEngine(talkative, tokenizer, continuous=continuous), make_env(5, Slow(seconds)), tasks, **bounds
+            TransformersEngine(talkative, tokenizer, continuous=continuous),
+            make_env(5, Slow(partial(time.sleep, seconds))),
+            tasks,
+            **bounds,
         )
         for continuous, seconds in ((False, 0.0), (True, 0.0), (True, 0.02))
     }
