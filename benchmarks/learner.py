@@ -150,6 +150,7 @@ def _resident(field: str, *, reset: bool = False) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
+MICRO_BATCH_TOKENS = 2048
 Work = Callable[[], tuple[float, float]]
 Prepare = Callable[[list[dict[str, torch.Tensor]]], Work]
 
@@ -161,7 +162,7 @@ def our_learner(model: str, bfloat16: bool, lean: bool) -> Prepare:
     from search_agents.learning.learner_group import Row, build_batches
 
     config = ReinforcePPConfig().environment("SearchQA-FictionalWiki-v0")
-    settings = {"gradient_checkpointing": lean, "micro_batch_tokens": 1 if lean else 2048}
+    settings = {"gradient_checkpointing": lean, "micro_batch_tokens": 1 if lean else MICRO_BATCH_TOKENS}
     learner = config.training(
         model=model, dtype="float32", autocast=bfloat16, lr=1e-9, grad_clip=1e9, **settings
     ).build_learner()
