@@ -3,7 +3,7 @@
 The transformers engine sampled in float32 until commit 41c6e9d and has sampled in the learner's format since. So
 the runs are of the code before that and after it:
 
-    search-env train --config two-sets-zero --data outputs/two-sets --out outputs/zero
+    search-env train --config recipe.yaml --data outputs/two-sets --out outputs/zero
     python benchmarks/number_format.py --float32 outputs/zero-before --bfloat16 outputs/zero --write
 """
 
