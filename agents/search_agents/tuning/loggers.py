@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -13,7 +14,7 @@ from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallbac
 from search_agents.config.tuning import SweepConfig
 from search_env.errors import MissingDependencyError
 
-__all__ = ["TrackioLogger", "check_loggers", "make_callbacks", "numbers", "trial_number"]
+__all__ = ["JSONLogger", "TrackioLogger", "check_loggers", "make_callbacks", "numbers", "trial_number"]
 
 _PACKAGES = {
     "tensorboard": ("tensorboardX", "search-env[train]"),
@@ -45,13 +46,13 @@ def make_callbacks(sweep: SweepConfig, tell: Callable[[str], None]) -> list[Call
         tell: Is told of every iteration, in a line.
     """
     makers: dict[str, Callable[[], Callback]] = {
-        "csv": CSVLoggerCallback,
+        "csv": _CSVLogger,
         "tensorboard": TBXLoggerCallback,
         "wandb": lambda: _wandb(sweep.name),
         "trackio": lambda: TrackioLogger(sweep.name),
     }
     # The tables of a sweep are made from the JSON files.
-    return [JsonLoggerCallback(), *(makers[name]() for name in sweep.loggers), _Terminal(sweep.metric, tell)]
+    return [JSONLogger(), *(makers[name]() for name in sweep.loggers), _Terminal(sweep.metric, tell)]
 
 
 def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
@@ -68,6 +69,26 @@ def numbers(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 def trial_number(trial: Any) -> int:
     """Number of a trial, from 1, in the order in which they were drawn."""
     return int(trial.trial_id.rpartition("_")[2]) + 1
+
+
+class _KeepsWhatItWrote(LoggerCallback):  # type: ignore[misc]  # ray is untyped
+    """Takes up a trial's stored file only where there is none beside it.
+
+    Tune copies the stored file over the local one whenever a trial starts again, as each does that pbt moves. The
+    stored one is older by what has been reported since Tune last stored it, which would be lost.
+    """
+
+    def _restore_from_remote(self, file_name: str, trial: Any) -> None:
+        if not Path(trial.local_path, file_name).exists():
+            super()._restore_from_remote(file_name, trial)
+
+
+class JSONLogger(_KeepsWhatItWrote, JsonLoggerCallback):  # type: ignore[misc]  # ray is untyped
+    """Writes each report of a trial into its ``result.json``, a line each."""
+
+
+class _CSVLogger(_KeepsWhatItWrote, CSVLoggerCallback):  # type: ignore[misc]  # ray is untyped
+    pass
 
 
 def _wandb(project: str) -> Callback:
