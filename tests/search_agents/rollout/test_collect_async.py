@@ -45,7 +45,7 @@ SCRIPTS = {
 class Slow(InMemoryRetriever):
     """Waits, counts its calls, breaks on queries with the word broken in them, and may cost something."""
 
-    def __init__(self, wait: Callable[[], Any] = bool, *, calls_cost: bool = False) -> None:
+    def __init__(self, wait: Callable[[], Any] = lambda: None, *, calls_cost: bool = False) -> None:
         super().__init__(DOCUMENTS)
         self.wait, self.calls_cost = wait, calls_cost
         self.calls: list[list[str]] = []
@@ -147,8 +147,14 @@ def test_an_episode_that_waits_for_its_search_holds_up_nobody() -> None:
 
 
 def test_searches_run_in_other_threads_and_those_that_wait_are_one_batch() -> None:
-    engine = Watched(opens_after=8)
-    retriever = Slow(lambda: engine.gate.wait(30))
+    engine, four_threads = Watched(opens_after=8), threading.Barrier(4)
+
+    def wait() -> None:
+        if len(retriever.calls) <= 4:
+            four_threads.wait(30)
+        engine.gate.wait(30)
+
+    retriever = Slow(wait)
     tasks = [Task(0, group, seed=0) for group in range(8)]
     collect_async(
         engine, make_env(8, retriever), tasks, sampling=SamplingParams(max_tokens=200), max_tokens=2000, chat=False
